@@ -1,0 +1,28 @@
+"""Recover an unknown template, the background behind it, and where it sits in each of a stack of noisy images.
+
+Exact EM by FFT in JAX. A newcomer reads `jaxem.model`, `jaxem.em` and `jaxem.loop` in that order.
+"""
+
+from jaxem.em import e_step, elbo, log_likelihood, m_step
+from jaxem.loop import Fit, Status, fit
+from jaxem.model import Params, Positions, Posterior, simulate
+from jaxem.restarts import Restarts, fit_restarts, random_params
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "Fit",
+    "Params",
+    "Positions",
+    "Posterior",
+    "Restarts",
+    "Status",
+    "e_step",
+    "elbo",
+    "fit",
+    "fit_restarts",
+    "log_likelihood",
+    "m_step",
+    "random_params",
+    "simulate",
+]

@@ -1,0 +1,320 @@
+"""Expectation maximisation for the model: the E-step, the M-step and the bound they raise, side by side.
+
+Everything the M-step needs of the images is a handful of sums over them (`Statistics`). `m_step` maximises the sums
+that one posterior gives; a fit adds the same sums up batch by batch. Derivations: ``docs/method.md``, *E-step*,
+*M-step* and *ELBO*.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any, NamedTuple, cast
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+from jaxem import checks
+from jaxem.model import (
+    Params,
+    Positions,
+    Posterior,
+    Stack,
+    centre,
+    from_stack,
+    log_background,
+    log_odds,
+    log_odds_at,
+    log_prior,
+    to_stack,
+)
+from jaxem.windows import Shape, backproject, coverage, gather, paste, positions_shape
+
+
+class Statistics(NamedTuple):
+    """What a posterior and the images say together: sums over images, to be added across batches.
+
+    =============  ==================  ================  ===========================================
+    field          formula             shape             meaning
+    =============  ==================  ================  ===========================================
+    num_images     K                   ()                how many images
+    counts         sum_k q_k           (H-h+1, W-w+1)    expected number of templates at each corner
+    template_sum   sum_k q_k corr R_k  (h, w)            residuals under the template
+    covered_sum    sum_k c_k R_k       (H, W)            residuals where the template covers
+    residual_sum   sum_k R_k           (H, W)            all residuals
+    square_sum     sum_kp R_k[p]^2     ()                their squares
+    =============  ==================  ================  ===========================================
+    """
+
+    num_images: jax.Array
+    counts: jax.Array
+    template_sum: jax.Array
+    covered_sum: jax.Array
+    residual_sum: jax.Array
+    square_sum: jax.Array
+
+
+def infer(stack: Stack, params: Params, *, hard: bool) -> Posterior | Positions:
+    """The posterior over corners given centred images and parameters."""
+    odds = log_odds(stack, params)
+    if hard:
+        flat = odds.reshape(len(odds), -1)
+        best = jnp.argmax(flat, axis=1)
+        corners = jnp.stack(jnp.unravel_index(best, odds.shape[1:]), axis=-1).astype(jnp.int32)
+        return Positions(corners, log_background(stack, params) + jnp.max(flat, axis=1))
+    total = jax.nn.logsumexp(odds, axis=(1, 2))
+    return Posterior(jnp.exp(odds - total[:, None, None]), log_background(stack, params) + total)
+
+
+def summarise(stack: Stack, posterior: Posterior | Positions, template_shape: Shape) -> Statistics:
+    """The posterior's sums over the images; hard positions gather windows where soft ones need transforms."""
+    residuals = stack.residuals
+    if isinstance(posterior, Positions):
+        corners = posterior.corners
+        windows = gather(residuals, corners, template_shape)
+        positions = positions_shape(stack.image_shape, template_shape)
+        counts = jnp.zeros(positions, residuals.dtype).at[corners[:, 0], corners[:, 1]].add(1)
+        template_sum = jnp.sum(windows, axis=0)
+        covered_sum = paste(windows, corners, stack.image_shape)
+    else:
+        counts = jnp.sum(posterior.probs, axis=0)
+        template_sum = backproject(residuals, posterior.probs)
+        covered_sum = jnp.sum(coverage(posterior.probs, template_shape) * residuals, axis=0)
+    num_images = jnp.array(len(residuals), residuals.dtype)
+    return Statistics(num_images, counts, template_sum, covered_sum, jnp.sum(residuals, axis=0), jnp.sum(residuals**2))
+
+
+def maximise(stack: Stack, statistics: Statistics, template_shape: Shape, prior_smoothing: jax.Array) -> Params:
+    """The parameters that maximise the expected log joint (and the smoothed prior's) given its statistics."""
+    num_images, counts, template_sum, covered_sum, residual_sum, square_sum = statistics
+    reference = stack.reference
+
+    prior = (counts + prior_smoothing / counts.size) / (num_images + prior_smoothing)
+
+    from_reference = backproject(reference[None], counts[None])
+    template = (template_sum + from_reference) / num_images
+
+    covered = coverage(counts, template_shape)
+    visible = visible_counts(covered, num_images)
+    visible_sum = residual_sum - covered_sum
+    shift = jnp.where(visible > 0, visible_sum / jnp.where(visible > 0, visible, 1), 0)
+
+    # Squares about the new F and B: about the reference, less what moving to the best F and B gains.
+    covered_squares = jnp.sum(reference * (2 * covered_sum + reference * covered))
+    squares = square_sum + covered_squares - num_images * jnp.sum(template**2) - jnp.sum(shift * visible_sum)
+    variance = squares / (num_images * reference.size)
+    return Params(template, reference + shift, jnp.sqrt(jnp.maximum(variance, stack.variance_floor)), prior)
+
+
+def visible_counts(covered: jax.Array, num_images: jax.Array) -> jax.Array:
+    """Expected number of images that show the background at each pixel; zero where only rounding is left of it."""
+    visible = num_images - covered
+    return jnp.where(visible > 32 * jnp.finfo(covered.dtype).eps * num_images, visible, 0)
+
+
+def log_smoothing(prior: jax.Array, prior_smoothing: jax.Array) -> jax.Array:
+    """(alpha / PQ) sum_d ln A(d), what prior smoothing adds to the objective; zero at alpha = 0, whatever A is."""
+    return jnp.where(prior_smoothing > 0, prior_smoothing * jnp.mean(log_prior(prior)), 0)
+
+
+def expectation(stack: Stack, params: Params, *, hard: bool, batch_size: int) -> tuple[Statistics, jax.Array]:
+    """E-step and statistics of the whole stack, a batch of images at a time, and the sum of the log densities."""
+
+    def one_batch(residuals: jax.Array) -> tuple[Statistics, jax.Array]:
+        batch = stack._replace(residuals=residuals)
+        posterior = infer(batch, params, hard=hard)
+        _, log_density = posterior
+        return summarise(batch, posterior, params.template.shape), jnp.sum(cast(jax.Array, log_density))
+
+    return _sum_over_batches(one_batch, stack.residuals, batch_size)
+
+
+def _sum_over_batches(function: Any, images: jax.Array, batch_size: int) -> Any:
+    """The sum of function(batch) over consecutive batches of the images, the last one possibly smaller."""
+    num_batches, rest = divmod(len(images), batch_size)
+
+    def add(total: Any, batch: jax.Array) -> tuple[Any, None]:
+        return jax.tree.map(jnp.add, total, function(batch)), None
+
+    if num_batches == 0:
+        return function(images)
+    batches = images[: num_batches * batch_size].reshape(num_batches, batch_size, *images.shape[1:])
+    zeros = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), jax.eval_shape(function, batches[0]))
+    total, _ = lax.scan(add, zeros, batches)
+    return add(total, images[num_batches * batch_size :])[0] if rest else total
+
+
+def e_step(images: Any, params: Params, *, hard: bool = False) -> Posterior | Positions:
+    """Where the template sits in each image, given the parameters.
+
+        q_k(d) = softmax over d of  ln A(d) - 1/(2 s^2) sum over the window at d of (X_k - F)^2 - (X_k - B)^2
+
+    Hard EM keeps only the corner of the maximum, found before any normalisation.
+
+    Args:
+        images: (K, H, W), pixel values; integers are promoted.
+        params: the parameters; a noise scale below what the images' numbers resolve counts as that limit.
+        hard: return one corner an image instead of probabilities (static).
+
+    Returns:
+        `Posterior` with probabilities (K, H-h+1, W-w+1) and log evidence (K,), nats; or, if hard, `Positions` with
+        corners (K, 2) int32 and log joint (K,), nats.
+
+    Raises:
+        ValueError, TypeError: shapes or dtypes that do not fit each other.
+
+    Example:
+        >>> import jax, jax.numpy as jnp, jaxem
+        >>> truth = jaxem.Params(jnp.ones((2, 3)), jnp.zeros((5, 7)), jnp.array(0.1), jnp.full((4, 5), 1 / 20))
+        >>> images, corners = jaxem.simulate(jax.random.key(0), truth, 10)
+        >>> bool((jaxem.e_step(images, truth, hard=True).corners == corners).all())
+        True
+
+    Source: ``docs/method.md``, *E-step*.
+    """
+    images = checks.as_images(images)
+    return _e_step(images, checks.as_params(params, images.shape[1:], images.dtype), hard=bool(hard))
+
+
+@partial(jax.jit, static_argnames="hard")
+def _e_step(images: jax.Array, params: Params, hard: bool) -> Posterior | Positions:
+    stack = centre(images)
+    return infer(stack, to_stack(params, stack), hard=hard)
+
+
+def m_step(
+    images: Any, posterior: Posterior | Positions, template_shape: Shape, *, prior_smoothing: Any = 0.0
+) -> Params:
+    """The parameters that maximise the ELBO at a given posterior.
+
+        A(d) = (sum_k q_k(d) + alpha/PQ) / (K + alpha),   F = the windows' mean,   B = the mean where not covered,
+        s^2 = the mean squared residual under the new F and B
+
+    A background pixel that the template covers in every image (`visible_counts` zero) is unknown; it gets the mean
+    image's value. The noise scale never falls below what the images' numbers resolve, about sqrt(eps) times the spread
+    of the pixels.
+
+    Args:
+        images: (K, H, W), pixel values; integers are promoted.
+        posterior: `Posterior` for soft EM or `Positions` for hard EM; only probabilities or corners are used.
+        template_shape: (h, w) (static).
+        prior_smoothing: alpha >= 0, pseudo-counts spread evenly over all corners (traced).
+
+    Returns:
+        `Params`, in the dtype of the images.
+
+    Raises:
+        ValueError, TypeError: shapes, dtypes or options that do not fit.
+
+    Example:
+        >>> import jax.numpy as jnp, jaxem
+        >>> images = jnp.arange(24.0).reshape(2, 3, 4)
+        >>> jaxem.m_step(images, jaxem.Positions(jnp.array([[0, 0], [1, 2]])), (2, 2)).template
+        Array([[ 9., 10.],
+               [13., 14.]], dtype=float32)
+
+    Source: ``docs/method.md``, *M-step*.
+    """
+    images, template_shape, posterior = _with_posterior(images, posterior, template_shape)
+    prior_smoothing = checks.as_number("prior_smoothing", prior_smoothing, images.dtype, at_least=0)
+    return _m_step(images, posterior, prior_smoothing, template_shape=template_shape)
+
+
+@partial(jax.jit, static_argnames="template_shape")
+def _m_step(
+    images: jax.Array, posterior: Posterior | Positions, prior_smoothing: jax.Array, template_shape: Shape
+) -> Params:
+    stack = centre(images)
+    statistics = summarise(stack, posterior, template_shape)
+    return from_stack(maximise(stack, statistics, template_shape, prior_smoothing), stack)
+
+
+def elbo(images: Any, params: Params, posterior: Posterior | Positions) -> jax.Array:
+    """The evidence lower bound, which both steps raise.
+
+        sum_k sum_d q_k(d) [ ln p(X_k, d) - ln q_k(d) ],   0 ln 0 = 0
+
+    At the exact posterior it equals the log likelihood. For hard positions the entropy is zero and the sum of the log
+    joints at the corners is left.
+
+    Args:
+        images: (K, H, W), pixel values.
+        params: the parameters.
+        posterior: `Posterior` or `Positions`; only probabilities or corners are used.
+
+    Returns:
+        Scalar, nats.
+
+    Raises:
+        ValueError, TypeError: shapes or dtypes that do not fit each other.
+
+    Example:
+        >>> import jax, jax.numpy as jnp, jaxem
+        >>> images = jax.random.normal(jax.random.key(0), (3, 4, 5))
+        >>> params = jaxem.random_params(jax.random.key(1), images, (2, 2))
+        >>> bound = jaxem.elbo(images, params, jaxem.e_step(images, params))
+        >>> bool(jnp.allclose(bound, jaxem.log_likelihood(images, params).sum()))
+        True
+
+    Source: ``docs/method.md``, *ELBO*.
+    """
+    images = checks.as_images(images)
+    params = checks.as_params(params, images.shape[1:], images.dtype)
+    images, _, posterior = _with_posterior(images, posterior, params.template.shape)
+    return _elbo(images, params, posterior)
+
+
+@jax.jit
+def _elbo(images: jax.Array, params: Params, posterior: Posterior | Positions) -> jax.Array:
+    stack = centre(images)
+    params = to_stack(params, stack)
+    if isinstance(posterior, Positions):
+        return jnp.sum(log_background(stack, params) + log_odds_at(stack, params, posterior.corners))
+    probs = posterior.probs
+    possible = probs > 0
+    odds = jnp.where(possible, log_odds(stack, params), 0)
+    gain = probs * (odds - jnp.log(jnp.where(possible, probs, 1)))
+    return jnp.sum(log_background(stack, params) + jnp.sum(gain, axis=(1, 2)))
+
+
+def log_likelihood(images: Any, params: Params) -> jax.Array:
+    """Log density of each image under the model, every position summed: ln p(X_k) = ln sum_d A(d) p(X_k | d).
+
+    Args:
+        images: (K, H, W), pixel values.
+        params: the parameters.
+
+    Returns:
+        (K,), nats.
+
+    Raises:
+        ValueError, TypeError: shapes or dtypes that do not fit each other.
+
+    Example:
+        >>> import jax.numpy as jnp, jaxem
+        >>> flat = jaxem.Params(jnp.zeros((1, 1)), jnp.zeros((2, 2)), jnp.array(1.0), jnp.full((2, 2), 0.25))
+        >>> float(jaxem.log_likelihood(jnp.zeros((1, 2, 2)), flat)[0]).__round__(4)  # -2 ln(2 pi)
+        -3.6758
+
+    Source: ``docs/method.md``, *E-step*.
+    """
+    images = checks.as_images(images)
+    return _log_likelihood(images, checks.as_params(params, images.shape[1:], images.dtype))
+
+
+@jax.jit
+def _log_likelihood(images: jax.Array, params: Params) -> jax.Array:
+    stack = centre(images)
+    _, log_evidence = infer(stack, to_stack(params, stack), hard=False)
+    return cast(jax.Array, log_evidence)
+
+
+def _with_posterior(images: Any, posterior: Any, template_shape: Any) -> tuple[jax.Array, Shape, Posterior | Positions]:
+    """Check a posterior against images and template shape; keep of it what the formulas use."""
+    images = checks.as_images(images)
+    template_shape = checks.as_template_shape(template_shape, images.shape[1:])
+    if isinstance(posterior, Posterior):
+        return images, template_shape, Posterior(checks.as_probs(posterior.probs, images, template_shape))
+    if isinstance(posterior, Positions):
+        return images, template_shape, Positions(checks.as_corners(posterior.corners, images, template_shape))
+    raise TypeError(f"posterior must be a jaxem.Posterior or jaxem.Positions, but is {type(posterior).__name__}.")

@@ -1,0 +1,193 @@
+"""One EM run: a `lax.while_loop` around the two steps, its stopping rule, its history and an honest status.
+
+Derivations: ``docs/method.md``, *The loop*.
+"""
+
+from __future__ import annotations
+
+from enum import IntEnum
+from functools import partial
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+from jaxem import checks
+from jaxem.em import Statistics, expectation, log_smoothing, maximise
+from jaxem.model import Params, Stack, centre, from_stack, to_stack
+
+
+class Status(IntEnum):
+    """How a run ended. `Status(int(fit.status))` gives the name, `.explanation` a sentence."""
+
+    RUNNING = 0
+    CONVERGED = 1
+    MAX_ITERATIONS = 2
+    DECREASED = 3
+    NONFINITE = 4
+
+    @property
+    def explanation(self) -> str:
+        """What the status means, in a sentence."""
+        return _EXPLANATIONS[self]
+
+
+_EXPLANATIONS = {
+    Status.RUNNING: "The run has not ended.",
+    Status.CONVERGED: "The last iteration gained less than the tolerance.",
+    Status.MAX_ITERATIONS: "The iterations ran out while the objective was still rising.",
+    Status.DECREASED: "The objective fell by more than rounding explains.",
+    Status.NONFINITE: "An iteration gave NaN or infinity; the last finite parameters were kept.",
+}
+
+
+class Fit(NamedTuple):
+    """What one run found.
+
+    ==============  =====================  ===================================================================
+    field           shape                  meaning, unit
+    ==============  =====================  ===================================================================
+    params          `Params`               the parameters
+    elbo            ()                     the objective at those parameters, nats
+    history         (max_iterations + 1,)  the objective at the start and after each iteration, NaN after the end
+    num_iterations  () int32               iterations kept; ``history[num_iterations] == elbo``
+    status          () int32               a `Status`
+    ==============  =====================  ===================================================================
+
+    The objective is the ELBO at the exact posterior, that is the log likelihood; in hard EM the log joint of the images
+    and their best corners; with prior smoothing alpha, (alpha / PQ) sum_d ln A(d) more.
+    """
+
+    params: Params
+    elbo: jax.Array
+    history: jax.Array
+    num_iterations: jax.Array
+    status: jax.Array
+
+
+class _Carry(NamedTuple):
+    params: Params
+    statistics: Statistics
+    elbo: jax.Array
+    history: jax.Array
+    num_iterations: jax.Array
+    status: jax.Array
+
+
+def fit(
+    images: Any,
+    params: Params,
+    *,
+    hard: bool = False,
+    prior_smoothing: Any = 0.0,
+    max_iterations: int = 50,
+    tolerance: Any = 1e-3,
+    batch_size: int | None = None,
+) -> Fit:
+    """Run EM from given parameters until an iteration gains less than the tolerance.
+
+    Args:
+        images: (K, H, W), pixel values; integers are promoted.
+        params: where to start.
+        hard: hard EM, one corner an image instead of probabilities (static).
+        prior_smoothing: alpha >= 0, pseudo-counts spread evenly over all corners (traced).
+        max_iterations: at most so many iterations (static).
+        tolerance: the smallest gain that counts as progress, nats per image (traced). Zero runs until the objective
+            falls, minus infinity until the iterations run out.
+        batch_size: images worked on at a time; by default as many as make about 64 Ki pixels (static).
+
+    Returns:
+        `Fit`.
+
+    Raises:
+        ValueError, TypeError: shapes, dtypes or options that do not fit. Wrong values (NaN pixels, a prior of zeros)
+            raise nothing and show in the status.
+
+    Example:
+        >>> import jax, jax.numpy as jnp, jaxem
+        >>> truth = jaxem.Params(jnp.ones((2, 3)), jnp.zeros((5, 7)), jnp.array(0.1), jnp.full((4, 5), 1 / 20))
+        >>> images, _ = jaxem.simulate(jax.random.key(0), truth, 100)
+        >>> result = jaxem.fit(images, truth)
+        >>> jaxem.Status(int(result.status)).name
+        'CONVERGED'
+
+    Source: ``docs/method.md``, *The loop*.
+    """
+    images = checks.as_images(images)
+    params = checks.as_params(params, images.shape[1:], images.dtype)
+    options = fit_options(images, hard, prior_smoothing, max_iterations, tolerance, batch_size)
+    return _fit(images, params, **options)
+
+
+def fit_options(
+    images: jax.Array, hard: bool, prior_smoothing: Any, max_iterations: int, tolerance: Any, batch_size: int | None
+) -> dict[str, Any]:
+    """The options that every fit takes, checked, as `run` wants them."""
+    if batch_size is None:
+        batch_size = max(1, BATCH_PIXELS // (images.shape[1] * images.shape[2]))
+    return {
+        "hard": bool(hard),
+        "prior_smoothing": checks.as_number("prior_smoothing", prior_smoothing, images.dtype, at_least=0),
+        "max_iterations": checks.as_count("max_iterations", max_iterations, at_least=0),
+        "tolerance": checks.as_number("tolerance", tolerance, images.dtype),
+        "batch_size": checks.as_count("batch_size", batch_size, at_least=1),
+    }
+
+
+BATCH_PIXELS = 2**16
+STATIC_OPTIONS = ("hard", "max_iterations", "batch_size")
+
+
+@partial(jax.jit, static_argnames=STATIC_OPTIONS)
+def _fit(images: jax.Array, params: Params, **options: Any) -> Fit:
+    return run(centre(images), params, **options)
+
+
+def run(
+    stack: Stack,
+    params: Params,
+    *,
+    hard: bool,
+    prior_smoothing: jax.Array,
+    max_iterations: int,
+    tolerance: jax.Array,
+    batch_size: int,
+) -> Fit:
+    """`fit` on centred images: the loop itself, to be traced."""
+    num_images, template_shape = len(stack.residuals), params.template.shape
+
+    def evaluate(params: Params) -> tuple[Statistics, jax.Array]:
+        statistics, log_density = expectation(stack, params, hard=hard, batch_size=batch_size)
+        return statistics, log_density + log_smoothing(params.prior, prior_smoothing)
+
+    def rounding(carry: _Carry) -> jax.Array:
+        # The ELBO is a sum of terms of its own size, and a difference of sums of squares over 2 s^2.
+        squares = carry.statistics.square_sum + num_images * jnp.sum(stack.reference**2)
+        size = jnp.abs(carry.elbo) + squares / (2 * carry.params.noise_scale**2)
+        return 8 * jnp.finfo(size.dtype).eps * size
+
+    def step(carry: _Carry) -> _Carry:
+        params = maximise(stack, carry.statistics, template_shape, prior_smoothing)
+        statistics, objective = evaluate(params)
+        gain = objective - carry.elbo
+        status = jnp.where(gain < tolerance * num_images, Status.CONVERGED, Status.RUNNING)
+        status = jnp.where(gain < -rounding(carry), Status.DECREASED, status)
+        num_iterations = carry.num_iterations + 1
+        history = carry.history.at[num_iterations].set(objective)
+        new = _Carry(params, statistics, objective, history, num_iterations, status.astype(jnp.int32))
+        rejected = carry._replace(status=jnp.int32(Status.NONFINITE))
+        finite = jnp.isfinite(objective)
+        return jax.tree.map(lambda accepted, kept: jnp.where(finite, accepted, kept), new, rejected)
+
+    def unfinished(carry: _Carry) -> jax.Array:
+        return (carry.status == Status.RUNNING) & (carry.num_iterations < max_iterations)
+
+    start = to_stack(params, stack)
+    statistics, objective = evaluate(start)
+    history = jnp.full(max_iterations + 1, jnp.nan, objective.dtype).at[0].set(objective)
+    # Minus infinity is a legal start: smoothing of a prior with zeros, which the first step mends.
+    status = jnp.where(jnp.isnan(objective), Status.NONFINITE, Status.RUNNING).astype(jnp.int32)
+    end = lax.while_loop(unfinished, step, _Carry(start, statistics, objective, history, jnp.int32(0), status))
+    status = jnp.where(end.status == Status.RUNNING, Status.MAX_ITERATIONS, end.status).astype(jnp.int32)
+    return Fit(from_stack(end.params, stack), end.elbo, end.history, end.num_iterations, status)

@@ -1,0 +1,143 @@
+"""Many runs from random starting points, and the best of them.
+
+EM climbs the hill it starts on. Source: ``docs/method.md``, *Restarts*.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from jaxem import checks
+from jaxem.loop import STATIC_OPTIONS, Fit, fit_options, run
+from jaxem.model import Params, centre
+from jaxem.windows import Shape, positions_shape
+
+
+class Restarts(NamedTuple):
+    """What several runs found.
+
+    =====  =====================================================================================
+    field  meaning
+    =====  =====================================================================================
+    best   the `Fit` of the highest finite objective (the first run if none is finite)
+    runs   a `Fit` whose every array has a leading axis, one entry a run
+    =====  =====================================================================================
+    """
+
+    best: Fit
+    runs: Fit
+
+
+def random_params(key: jax.Array, images: Any, template_shape: Shape) -> Params:
+    """A random starting point scaled to the images.
+
+    Template and background pixels are independent and uniform with the mean and standard deviation of the images'
+    pixels, which is U[0, 1] for pixels spread evenly over [0, 1]; the noise scale is that standard deviation; the prior
+    is uniform.
+
+    Args:
+        key: random key.
+        images: (K, H, W), pixel values.
+        template_shape: (h, w) (static).
+
+    Returns:
+        `Params`, in the dtype of the images.
+
+    Raises:
+        ValueError, TypeError: shapes that do not fit each other, no key.
+
+    Example:
+        >>> import jax, jax.numpy as jnp, jaxem
+        >>> jaxem.random_params(jax.random.key(0), jnp.zeros((3, 10, 12)), (4, 5)).prior.shape
+        (7, 8)
+
+    Source: ``docs/method.md``, *Restarts*.
+    """
+    images = checks.as_images(images)
+    template_shape = checks.as_template_shape(template_shape, images.shape[1:])
+    return _random_params(checks.as_key(key), images, template_shape=template_shape)
+
+
+@partial(jax.jit, static_argnames="template_shape")
+def _random_params(key: jax.Array, images: jax.Array, template_shape: Shape) -> Params:
+    image_shape, dtype = images.shape[1:], images.dtype
+    mean, scale = jnp.mean(images), jnp.std(images)
+    template_key, background_key = jax.random.split(key)
+
+    def pixels(key: jax.Array, shape: Shape) -> jax.Array:
+        return mean + 3**0.5 * scale * jax.random.uniform(key, shape, dtype, -1, 1)
+
+    positions = positions_shape(image_shape, template_shape)
+    prior = jnp.full(positions, 1 / (positions[0] * positions[1]), dtype)
+    return Params(pixels(template_key, template_shape), pixels(background_key, image_shape), scale, prior)
+
+
+def fit_restarts(
+    key: jax.Array,
+    images: Any,
+    template_shape: Shape,
+    *,
+    num_restarts: int = 10,
+    hard: bool = False,
+    prior_smoothing: Any = 0.0,
+    max_iterations: int = 50,
+    tolerance: Any = 1e-3,
+    batch_size: int | None = None,
+) -> Restarts:
+    """Run EM from several random starting points at once and keep every run.
+
+    Run i is ``fit(images, random_params(jax.random.split(key, num_restarts)[i], images, template_shape))``.
+
+    Args:
+        key: random key.
+        images: (K, H, W), pixel values; integers are promoted.
+        template_shape: (h, w) (static).
+        num_restarts: how many runs (static).
+        hard: as for `fit`.
+        prior_smoothing: as for `fit`.
+        max_iterations: as for `fit`.
+        tolerance: as for `fit`.
+        batch_size: as for `fit`.
+
+    Returns:
+        `Restarts`.
+
+    Raises:
+        ValueError, TypeError: shapes, dtypes or options that do not fit.
+
+    Example:
+        >>> import jax, jax.numpy as jnp, jaxem
+        >>> truth = jaxem.Params(jnp.ones((2, 3)), jnp.zeros((5, 7)), jnp.array(0.1), jnp.full((4, 5), 1 / 20))
+        >>> images, _ = jaxem.simulate(jax.random.key(0), truth, 100)
+        >>> found = jaxem.fit_restarts(jax.random.key(1), images, (2, 3), num_restarts=5)
+        >>> bool(jnp.abs(found.best.params.template - 1).max() < 0.05)
+        True
+
+    Source: ``docs/method.md``, *Restarts*.
+    """
+    images = checks.as_images(images)
+    template_shape = checks.as_template_shape(template_shape, images.shape[1:])
+    num_restarts = checks.as_count("num_restarts", num_restarts, at_least=1)
+    options = fit_options(images, hard, prior_smoothing, max_iterations, tolerance, batch_size)
+    keys = jax.random.split(checks.as_key(key), num_restarts)
+    return _fit_restarts(keys, images, template_shape=template_shape, **options)
+
+
+@partial(jax.jit, static_argnames=("template_shape", *STATIC_OPTIONS))
+def _fit_restarts(keys: jax.Array, images: jax.Array, template_shape: Shape, **options: Any) -> Restarts:
+    stack = centre(images)
+
+    def one_run(key: jax.Array) -> Fit:
+        return run(stack, _random_params(key, images, template_shape), **options)
+
+    return keep_best(jax.vmap(one_run)(keys))
+
+
+def keep_best(runs: Fit) -> Restarts:
+    """Pick the run of the highest finite objective out of runs stacked along a leading axis."""
+    best = jnp.argmax(jnp.where(jnp.isfinite(runs.elbo), runs.elbo, -jnp.inf))
+    return Restarts(jax.tree.map(lambda leaf: leaf[best], runs), runs)

@@ -1,0 +1,33 @@
+import os
+
+os.environ.setdefault("JAX_ENABLE_X64", "1")  # both precisions in one run; set 0 to test as most users run
+
+import jax
+import numpy as np
+import pytest
+
+jax.config.update("jax_numpy_rank_promotion", "raise")
+jax.config.update("jax_numpy_dtype_promotion", "strict")
+
+TOLERANCE = {np.dtype("float32"): 2e-4, np.dtype("float64"): 1e-9}
+
+
+@pytest.fixture(params=["float32", "float64"])
+def dtype(request):
+    if request.param == "float64" and not jax.config.jax_enable_x64:
+        pytest.skip("float64 is switched off")
+    return np.dtype(request.param)
+
+
+@pytest.fixture
+def compilations():
+    """A list that grows by one entry at each compilation."""
+    seen = []
+
+    def listen(event, duration, **_):
+        if event == "/jax/core/compile/backend_compile_duration":
+            seen.append(duration)
+
+    jax.monitoring.register_event_duration_secs_listener(listen)
+    yield seen
+    jax.monitoring.clear_event_listeners()

@@ -1,0 +1,104 @@
+"""The public functions against enumeration, in both precisions, over awkward shapes."""
+
+import jax
+import numpy as np
+import oracle
+import pytest
+from conftest import TOLERANCE
+from problems import SHAPES, cast, random_problem, random_probs
+
+import jaxem
+
+shapes = pytest.mark.parametrize(("stack_shape", "template_shape"), SHAPES)
+
+
+def close(actual, expected, dtype):
+    assert actual.dtype == dtype
+    np.testing.assert_allclose(actual, expected, rtol=TOLERANCE[dtype], atol=TOLERANCE[dtype])
+
+
+@shapes
+def test_e_step_and_log_likelihood(stack_shape, template_shape, dtype):
+    images, params = random_problem(np.random.default_rng(4), stack_shape, template_shape)
+    x, theta = images.astype(dtype), cast(params, dtype)
+    evidence = oracle.log_likelihood(images, params)
+
+    soft = jaxem.e_step(x, theta)
+    close(soft.probs, oracle.posterior(images, params), dtype)
+    close(soft.log_evidence, evidence, dtype)
+    close(jaxem.log_likelihood(x, theta), evidence, dtype)
+
+    hard = jaxem.e_step(x, theta, hard=True)
+    assert hard.corners.dtype == np.int32
+    np.testing.assert_array_equal(hard.corners, oracle.best_corners(images, params))
+    close(hard.log_joint, oracle.log_joint(images, params).max(axis=(1, 2)), dtype)
+
+
+@shapes
+def test_elbo(stack_shape, template_shape, dtype):
+    rng = np.random.default_rng(5)
+    images, params = random_problem(rng, stack_shape, template_shape)
+    probs = random_probs(rng, len(images), params.prior.shape)
+    corners = rng.integers(0, params.prior.shape, size=(len(images), 2))
+    x, theta = images.astype(dtype), cast(params, dtype)
+
+    close(jaxem.elbo(x, theta, jaxem.Posterior(probs.astype(dtype))), oracle.elbo(images, params, probs), dtype)
+    one_hot = oracle.one_hot(corners, params.prior.shape)
+    close(jaxem.elbo(x, theta, jaxem.Positions(corners)), oracle.elbo(images, params, one_hot), dtype)
+
+
+@pytest.mark.parametrize("prior_smoothing", [0.0, 2.5])
+@pytest.mark.parametrize("hard", [False, True])
+@shapes
+def test_m_step(stack_shape, template_shape, hard, prior_smoothing, dtype):
+    rng = np.random.default_rng(6)
+    images, params = random_problem(rng, stack_shape, template_shape)
+    shape = params.prior.shape
+    if hard:
+        corners = rng.integers(0, shape, size=(len(images), 2))
+        posterior, probs = jaxem.Positions(corners), oracle.one_hot(corners, shape)
+    else:
+        probs = random_probs(rng, len(images), shape)
+        posterior = jaxem.Posterior(probs.astype(dtype))
+    template, background, variance, prior, _ = oracle.m_step(images, probs, template_shape, prior_smoothing)
+    found = jaxem.m_step(images.astype(dtype), posterior, template_shape, prior_smoothing=prior_smoothing)
+    close(found.template, template, dtype)
+    close(found.background, background, dtype)
+    close(found.noise_scale**2, variance, dtype)
+    close(found.prior, prior, dtype)
+
+
+@pytest.mark.parametrize("prior_smoothing", [0.0, 3.0])
+@pytest.mark.parametrize("hard", [False, True])
+def test_three_iterations_of_fit_are_three_enumerated_ones(hard, prior_smoothing, dtype):
+    images, params = random_problem(np.random.default_rng(7), (11, 6, 7), (3, 2))
+    options = {"hard": hard, "prior_smoothing": prior_smoothing, "tolerance": -np.inf, "batch_size": 4}
+    found = jaxem.fit(images.astype(dtype), cast(params, dtype), max_iterations=3, **options)
+
+    history = []
+    for step in range(4):
+        joint = oracle.log_joint(images, params)
+        objective = joint.max(axis=(1, 2)).sum() if hard else oracle.log_likelihood(images, params).sum()
+        if prior_smoothing:
+            objective += prior_smoothing * np.log(params.prior).mean()
+        history.append(objective)
+        if step == 3:
+            break
+        corners = oracle.best_corners(images, params)
+        probs = oracle.one_hot(corners, params.prior.shape) if hard else oracle.posterior(images, params)
+        template, background, variance, prior, _ = oracle.m_step(images, probs, (3, 2), prior_smoothing)
+        params = jaxem.Params(template, background, np.sqrt(variance), prior)
+    close(found.history, history, dtype)
+    close(found.elbo, history[-1], dtype)
+    for actual, expected in zip(found.params, params, strict=True):
+        close(actual, expected, dtype)
+
+
+def test_integers_and_half_precision_are_promoted_once_at_the_door():
+    images, params = random_problem(np.random.default_rng(8), (3, 5, 8), (2, 3))
+    wide = np.clip(40 * images, 0, 255).round()
+    theta = params._replace(template=40 * params.template, background=40 * params.background, noise_scale=24.0)
+    default = np.dtype("float64" if jax.config.jax_enable_x64 else "float32")
+    for given, becomes in [("uint8", default), ("int16", default), ("float16", np.dtype("float32"))]:
+        evidence = jaxem.log_likelihood(wide.astype(given), theta)
+        close(evidence, oracle.log_likelihood(wide, theta), becomes)

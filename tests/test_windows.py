@@ -1,0 +1,83 @@
+"""Every operator against its definition, and every operator against its adjoint, jitted, over awkward shapes."""
+
+import itertools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import oracle
+import pytest
+from conftest import TOLERANCE
+from problems import SHAPES
+
+from jaxem import windows
+
+shapes = pytest.mark.parametrize(("stack_shape", "template_shape"), SHAPES)
+
+
+def close(actual, expected, dtype):
+    assert actual.dtype == dtype
+    np.testing.assert_allclose(actual, expected, rtol=TOLERANCE[dtype], atol=TOLERANCE[dtype])
+
+
+@shapes
+def test_operators_match_their_definitions(stack_shape, template_shape, dtype):
+    rng = np.random.default_rng(1)
+    image_shape, positions = stack_shape[1:], oracle.positions_shape(stack_shape[1:], template_shape)
+    images = 3 + rng.normal(size=stack_shape)
+    maps = 1 + rng.normal(size=(stack_shape[0], *positions))
+    template = 2 + rng.normal(size=template_shape)
+    corners = rng.integers(0, positions, size=(stack_shape[0], 2))
+
+    correlation, sums, spread, back = np.zeros(maps.shape), np.zeros(maps.shape), np.zeros(stack_shape), 0
+    for k, d in itertools.product(range(stack_shape[0]), oracle.corners_of(image_shape, template_shape)):
+        here = oracle.window(d, template_shape)
+        correlation[(k, *d)] = (images[k][here] * template).sum()
+        sums[(k, *d)] = images[k][here].sum()
+        spread[k][here] += maps[(k, *d)]
+        back = back + maps[(k, *d)] * images[k][here]
+    cut = np.stack([image[oracle.window(d, template_shape)] for image, d in zip(images, corners, strict=True)])
+    pasted = np.zeros(image_shape)
+    for one, d in zip(cut, corners, strict=True):
+        pasted[oracle.window(d, template_shape)] += one
+
+    x, q, f, cut_x = (jnp.asarray(a, dtype) for a in (images, maps, template, cut))
+    close(jax.jit(windows.correlate)(x, f), correlation, dtype)
+    close(jax.jit(windows.backproject)(x, q), back, dtype)
+    close(jax.jit(windows.window_sums, static_argnums=1)(x, template_shape), sums, dtype)
+    close(jax.jit(windows.coverage, static_argnums=1)(q, template_shape), spread, dtype)
+    close(jax.jit(windows.gather, static_argnums=2)(x, corners, template_shape), cut, dtype)
+    close(jax.jit(windows.gather, static_argnums=2)(x[0], corners[:1], template_shape), cut[:1], dtype)
+    close(jax.jit(windows.paste, static_argnums=2)(cut_x, corners, image_shape), pasted, dtype)
+
+
+@shapes
+def test_adjoints(stack_shape, template_shape, dtype):
+    rng = np.random.default_rng(2)
+    image_shape, positions = stack_shape[1:], oracle.positions_shape(stack_shape[1:], template_shape)
+    images, maps, template, image, cut = (
+        jnp.asarray(rng.normal(size=shape), dtype)
+        for shape in (stack_shape, (stack_shape[0], *positions), template_shape, image_shape, (9, *template_shape))
+    )
+    corners = rng.integers(0, positions, size=(9, 2))
+
+    @jax.jit
+    def both_sides(images, maps, template, image, cut):
+        return [
+            (windows.correlate(images, template), maps, template, windows.backproject(images, maps)),
+            (windows.window_sums(images, template_shape), maps, images, windows.coverage(maps, template_shape)),
+            (windows.gather(image, corners, template_shape), cut, image, windows.paste(cut, corners, image_shape)),
+        ]
+
+    for forward, out, inside, backward in both_sides(images, maps, template, image, cut):
+        left, right = np.vdot(forward, out), np.vdot(inside, backward)
+        size = np.linalg.norm(forward.ravel()) * np.linalg.norm(out.ravel())
+        assert abs(left - right) <= 30 * np.finfo(dtype).eps * size
+
+
+def test_window_sums_stay_exact_where_one_cumulative_sum_does_not():
+    rng = np.random.default_rng(3)
+    image = rng.integers(0, 256, size=(1, 700, 900)).astype("float32")
+    sums = windows.window_sums(jnp.asarray(image), (64, 48))
+    exact = np.lib.stride_tricks.sliding_window_view(image[0].astype("float64"), (64, 48)).sum(axis=(2, 3))
+    assert np.abs(np.asarray(sums[0]) - exact).max() / exact.max() < 2e-6
