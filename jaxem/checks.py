@@ -12,6 +12,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from jaxem.windows import Shape, positions_shape
 
@@ -80,13 +81,19 @@ def as_probs(probs: Any, images: jax.Array, template_shape: Shape) -> jax.Array:
 
 def as_corners(corners: Any, images: jax.Array, template_shape: Shape) -> jax.Array:
     """Hard positions' corners, (K, 2) int32, inside the image as far as can be seen before tracing."""
-    corners = jnp.asarray(corners)
+    corners = _as_real_array("positions.corners", corners)
     if not jnp.issubdtype(corners.dtype, jnp.integer):
-        raise TypeError(f"positions.corners must be integers (row, column), but have dtype {corners.dtype}.")
+        raise TypeError(f"positions.corners must be integers (row, column), but came with dtype {corners.dtype}.")
     _expect_shape("positions.corners", corners, (len(images), 2), "(K, 2)")
-    limits = jnp.array(positions_shape(images.shape[1:], template_shape))
-    if not isinstance(corners, jax.core.Tracer) and not bool(((corners >= 0) & (corners < limits[None])).all()):
-        raise ValueError(f"positions.corners must lie between (0, 0) and {tuple((limits - 1).tolist())}.")
+    if not isinstance(corners, jax.core.Tracer):
+        last = np.array(positions_shape(images.shape[1:], template_shape)) - 1
+        outside = (np.asarray(corners) < 0) | (np.asarray(corners) > last)
+        if outside.any():
+            k = int(outside.any(axis=1).argmax())
+            raise ValueError(
+                f"positions.corners must lie between (0, 0) and {tuple(last.tolist())}, "
+                f"but image {k} has {tuple(corners[k].tolist())}."
+            )
     return corners.astype(jnp.int32)
 
 
@@ -121,22 +128,19 @@ def as_key(key: Any) -> jax.Array:
     return key
 
 
-def _as_real_array(name: str, value: Any) -> jax.Array:
-    try:
-        array = jnp.asarray(value)
-    except (TypeError, ValueError):
-        kind = getattr(value, "dtype", type(value).__name__)
-        raise TypeError(f"{name} must be an array of real numbers, but is of type {kind}.") from None
-    real = any(jnp.issubdtype(array.dtype, kind) for kind in (jnp.floating, jnp.integer, jnp.bool_))
-    if not real:
-        raise TypeError(f"{name} must be real numbers, but have dtype {array.dtype}.")
+def _as_real_array(name: str, value: Any) -> Any:
+    """A JAX array as it is, anything else as a NumPy array: checks and casts of those compile nothing."""
+    array = value if isinstance(value, jax.Array) else np.asarray(value)
+    if not any(jnp.issubdtype(array.dtype, kind) for kind in (jnp.floating, jnp.integer, jnp.bool_)):
+        raise TypeError(f"{name} must be real numbers, but came with dtype {array.dtype}.")
     return array
 
 
 def _floating(dtype: Any) -> Any:
-    if dtype in (jnp.float32, jnp.float64):
-        return dtype
-    return jnp.float32 if jnp.issubdtype(dtype, jnp.floating) else jnp.result_type(float)
+    """The dtype to compute in: the given one if JAX computes in it here, else the default."""
+    if not jnp.issubdtype(dtype, jnp.floating):
+        return jnp.result_type(float)
+    return jax.dtypes.canonicalize_dtype(np.float64 if jnp.finfo(dtype).bits >= 64 else np.float32)
 
 
 def _expect_shape(name: str, array: jax.Array, expected: tuple[int, ...], meaning: str) -> None:
