@@ -157,9 +157,9 @@ def run(
     """`fit` on centred images: the loop itself, to be traced."""
     num_images, template_shape = len(stack.residuals), params.template.shape
 
-    def evaluate(params: Params) -> tuple[Statistics, jax.Array]:
+    def evaluate(params: Params) -> tuple[Statistics, jax.Array, jax.Array]:
         statistics, log_density = expectation(stack, params, hard=hard, batch_size=batch_size)
-        return statistics, log_density + log_smoothing(params.prior, prior_smoothing)
+        return statistics, log_density, log_density + log_smoothing(params.prior, prior_smoothing)
 
     def rounding(carry: _Carry) -> jax.Array:
         # The ELBO is a sum of terms of its own size, and a difference of sums of squares over 2 s^2.
@@ -169,7 +169,7 @@ def run(
 
     def step(carry: _Carry) -> _Carry:
         params = maximise(stack, carry.statistics, template_shape, prior_smoothing)
-        statistics, objective = evaluate(params)
+        statistics, _, objective = evaluate(params)
         gain = objective - carry.elbo
         status = jnp.where(gain < tolerance * num_images, Status.CONVERGED, Status.RUNNING)
         status = jnp.where(gain < -rounding(carry), Status.DECREASED, status)
@@ -184,10 +184,11 @@ def run(
         return (carry.status == Status.RUNNING) & (carry.num_iterations < max_iterations)
 
     start = to_stack(params, stack)
-    statistics, objective = evaluate(start)
+    statistics, log_density, objective = evaluate(start)
     history = jnp.full(max_iterations + 1, jnp.nan, objective.dtype).at[0].set(objective)
-    # Minus infinity is a legal start: smoothing of a prior with zeros, which the first step mends.
-    status = jnp.where(jnp.isnan(objective), Status.NONFINITE, Status.RUNNING).astype(jnp.int32)
+    # The objective may start at minus infinity, where a prior with zeros is smoothed: the first step mends that.
+    status = jnp.where(jnp.isfinite(log_density), Status.RUNNING, Status.NONFINITE).astype(jnp.int32)
     end = lax.while_loop(unfinished, step, _Carry(start, statistics, objective, history, jnp.int32(0), status))
     status = jnp.where(end.status == Status.RUNNING, Status.MAX_ITERATIONS, end.status).astype(jnp.int32)
-    return Fit(from_stack(end.params, stack), end.elbo, end.history, end.num_iterations, status)
+    found = jax.tree.map(partial(jnp.where, end.num_iterations > 0), from_stack(end.params, stack), params)
+    return Fit(found, end.elbo, end.history, end.num_iterations, status)

@@ -36,8 +36,8 @@ def random_params(key: jax.Array, images: Any, template_shape: Shape) -> Params:
     """A random starting point scaled to the images.
 
     Template and background pixels are independent and uniform with the mean and standard deviation of the images'
-    pixels, which is U[0, 1] for pixels spread evenly over [0, 1]; the noise scale is that standard deviation; the prior
-    is uniform.
+    (finite) pixels, which is U[0, 1] for pixels spread evenly over [0, 1]; the noise scale is that standard deviation;
+    the prior is uniform.
 
     Args:
         key: random key.
@@ -65,7 +65,8 @@ def random_params(key: jax.Array, images: Any, template_shape: Shape) -> Params:
 @partial(jax.jit, static_argnames="template_shape")
 def _random_params(key: jax.Array, images: jax.Array, template_shape: Shape) -> Params:
     image_shape, dtype = images.shape[1:], images.dtype
-    mean, scale = jnp.mean(images), jnp.std(images)
+    finite = jnp.isfinite(images)
+    mean, scale = jnp.mean(images, where=finite), jnp.std(images, where=finite)
     template_key, background_key = jax.random.split(key)
 
     def pixels(key: jax.Array, shape: Shape) -> jax.Array:

@@ -1,0 +1,193 @@
+"""How a run ends, what it reports, and that it never calls a failure a success."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from problems import random_params, sample
+
+import jaxem
+from jaxem import Status, loop
+
+SHAPE = (4, 5)
+
+
+@pytest.fixture
+def problem(dtype):
+    rng = np.random.default_rng(31)
+    truth = random_params(rng, (12, 14), SHAPE, noise_scale=0.3)
+    images, _ = sample(rng, truth._replace(prior=np.full((9, 10), 1 / 90)), 60)
+    start = jaxem.random_params(jax.random.key(2), images.astype(dtype), SHAPE)
+    return images.astype(dtype), start
+
+
+def consistent(fit, max_iterations=50):
+    """What every `Fit` promises, however it ended."""
+    n = int(fit.num_iterations)
+    assert fit.history.shape == (max_iterations + 1,)
+    assert np.isnan(fit.history[n + 1 :]).all()
+    np.testing.assert_array_equal(fit.history[n], fit.elbo)
+    assert fit.status != Status.RUNNING
+    if fit.status in (Status.CONVERGED, Status.MAX_ITERATIONS):
+        assert all(bool(jnp.isfinite(leaf).all()) for leaf in fit.params)
+        assert np.isfinite(fit.elbo)
+    return Status(int(fit.status))
+
+
+def test_a_run_converges_and_reports_the_objective_of_what_it_returns(problem, dtype):
+    images, start = problem
+    fit = jaxem.fit(images, start)
+    assert consistent(fit) == Status.CONVERGED
+    rtol = 1e-5 if dtype == np.float32 else 1e-12
+    np.testing.assert_allclose(fit.elbo, jaxem.log_likelihood(images, fit.params).sum(), rtol=rtol)
+    np.testing.assert_allclose(fit.history[0], jaxem.log_likelihood(images, start).sum(), rtol=rtol)
+    gains = np.diff(fit.history[: int(fit.num_iterations) + 1])
+    assert gains[-1] < 1e-3 * len(images)
+    assert (gains[:-1] >= 1e-3 * len(images)).all()
+
+
+def test_the_tolerance_is_a_gain_per_image(problem):
+    images, start = problem
+    counts = [int(jaxem.fit(images, start, tolerance=t).num_iterations) for t in (100, 1, 1e-3, 1e-6)]
+    assert counts == sorted(counts)
+    assert counts[0] < counts[-1]
+
+
+def test_iterations_run_out(problem):
+    images, start = problem
+    fit = jaxem.fit(images, start, max_iterations=2)
+    assert consistent(fit, 2) == Status.MAX_ITERATIONS
+    none = jaxem.fit(images, start, max_iterations=0)
+    assert consistent(none, 0) == Status.MAX_ITERATIONS
+    for kept, given in zip(none.params, start, strict=True):
+        np.testing.assert_array_equal(kept, given)
+
+
+def test_batches_change_nothing_but_rounding(problem, dtype):
+    images, start = problem
+    rtol = 1e-4 if dtype == np.float32 else 1e-10
+    whole = jaxem.fit(images, start, batch_size=60, max_iterations=5)
+    for batch_size in (1, 7, 30, 1000):
+        batched = jaxem.fit(images, start, batch_size=batch_size, max_iterations=5)
+        for a, b in zip(jax.tree.leaves(batched), jax.tree.leaves(whole), strict=True):
+            np.testing.assert_allclose(a, b, rtol=rtol, atol=rtol)
+
+
+def test_a_fall_is_reported_and_not_called_converged(problem, monkeypatch):
+    """A real step cannot fall, so one is broken on purpose: the third M-step forgets its template."""
+    images, start = problem
+    maximise = loop.maximise
+    monkeypatch.setattr(
+        loop, "maximise", lambda *args: (p := maximise(*args))._replace(template=p.template * 0.5)
+    )
+    fit = loop.run(
+        loop.centre(jnp.asarray(images)),
+        start,
+        hard=False,
+        prior_smoothing=jnp.asarray(0, images.dtype),
+        max_iterations=20,
+        tolerance=jnp.asarray(-jnp.inf, images.dtype),
+        batch_size=60,
+    )
+    assert consistent(fit, 20) == Status.DECREASED
+
+
+def test_a_nonfinite_step_is_rejected(problem, monkeypatch):
+    images, start = problem
+    reached = 1.02 * jaxem.fit(images, start).params.noise_scale
+    maximise = loop.maximise
+
+    def overflow(stack, statistics, template_shape, prior_smoothing):
+        params = maximise(stack, statistics, template_shape, prior_smoothing)
+        return params._replace(background=jnp.where(params.noise_scale < reached, jnp.inf, params.background))
+
+    monkeypatch.setattr(loop, "maximise", overflow)
+    fit = loop.run(
+        loop.centre(jnp.asarray(images)),
+        start,
+        hard=False,
+        prior_smoothing=jnp.asarray(0, images.dtype),
+        max_iterations=20,
+        tolerance=jnp.asarray(1e-3, images.dtype),
+        batch_size=60,
+    )
+    assert consistent(fit, 20) == Status.NONFINITE
+    assert 0 < fit.num_iterations < 20
+    assert np.isfinite(fit.elbo)
+    assert all(bool(jnp.isfinite(leaf).all()) for leaf in fit.params)
+
+
+@pytest.mark.parametrize("hard", [False, True])
+class TestDegenerateData:
+    def test_one_bad_pixel(self, problem, hard):
+        images, start = problem
+        for bad in (np.nan, np.inf, -np.inf):
+            broken = images.copy()
+            broken[3, 4, 5] = bad
+            fit = jaxem.fit(broken, start, hard=hard)
+            assert consistent(fit) == Status.NONFINITE
+            assert fit.num_iterations == 0
+            for kept, given in zip(fit.params, start, strict=True):
+                np.testing.assert_array_equal(kept, given)
+            found = jaxem.fit_restarts(jax.random.key(0), broken, SHAPE, num_restarts=3, hard=hard)
+            assert set(found.runs.status.tolist()) == {Status.NONFINITE}
+            assert not np.isfinite(found.best.elbo)
+
+    @pytest.mark.parametrize("value", [0.0, 0.1, -7.0, 1e6])
+    def test_a_constant_stack(self, problem, hard, value):
+        images, _ = problem
+        found = jaxem.fit_restarts(
+            jax.random.key(0), np.full_like(images, value), SHAPE, num_restarts=2, hard=hard
+        ).best
+        consistent(found)
+        eps = np.finfo(images.dtype).eps
+        for part in (found.params.template, found.params.background):
+            np.testing.assert_allclose(part, value, rtol=4 * eps)
+        assert 0 < found.params.noise_scale <= max(4 * eps * abs(value), 1e-9)
+
+    def test_duplicate_frames(self, problem, hard):
+        images, start = problem
+        again = jaxem.fit(np.concatenate([images, images]), start, hard=hard)
+        assert consistent(again) == Status.CONVERGED
+        np.testing.assert_allclose(again.params.template, jaxem.fit(images, start, hard=hard).params.template, atol=1e-3)
+        # One frame many times: any place explains it perfectly, and the noise stops at what the numbers resolve.
+        alone = jaxem.fit(np.repeat(images[:1], 20, axis=0), start, hard=hard)
+        consistent(alone)
+        resolved = np.sqrt(np.finfo(images.dtype).eps) * images[0].std()
+        np.testing.assert_allclose(alone.params.noise_scale, resolved, rtol=0.01)
+
+    def test_a_start_without_noise(self, problem, hard):
+        images, start = problem
+        warm = jaxem.fit(images, start, hard=hard).params
+        fit = jaxem.fit(images, warm._replace(noise_scale=0.0), hard=hard)
+        assert consistent(fit) == Status.CONVERGED
+        np.testing.assert_allclose(fit.params.noise_scale, warm.noise_scale, rtol=0.05)
+
+    def test_a_prior_row_of_zeros_stays_impossible(self, problem, hard):
+        images, start = problem
+        prior = np.full((9, 10), 1 / 80)
+        prior[2] = 0
+        fit = jaxem.fit(images, start._replace(prior=prior), hard=hard)
+        assert consistent(fit) == Status.CONVERGED
+        assert (fit.params.prior[2] == 0).all()
+        assert (jaxem.e_step(images, fit.params, hard=True).corners[:, 0] != 2).all()
+
+    def test_a_prior_of_zeros_is_no_start(self, problem, hard):
+        images, start = problem
+        for alpha in (0.0, 6.0):
+            fit = jaxem.fit(images, start._replace(prior=np.zeros((9, 10))), hard=hard, prior_smoothing=alpha)
+            assert consistent(fit) == Status.NONFINITE
+
+
+def test_pixels_never_uncovered_get_the_mean_image(problem):
+    """A template as wide as the image at one of two heights covers the rows between in every image."""
+    images, _ = problem
+    corners = np.stack([np.arange(60) % 2, np.zeros(60, int)], axis=1)
+    params = jaxem.m_step(images, jaxem.Positions(corners), (4, 14))
+    np.testing.assert_allclose(params.background[1:4], images.mean(axis=0)[1:4], rtol=1e-5)
+    np.testing.assert_allclose(params.background[0], images[1::2].mean(axis=0)[0], rtol=1e-5)
+
+
+def test_every_status_explains_itself():
+    assert [status.name for status in Status] == ["RUNNING", "CONVERGED", "MAX_ITERATIONS", "DECREASED", "NONFINITE"]
+    assert len({status.explanation for status in Status}) == 5
