@@ -124,7 +124,8 @@ def as_key(key: Any) -> jax.Array:
         or (key.dtype == jnp.uint32 and key.ndim == 1)
     )
     if not is_key:
-        raise TypeError(f"key must be one random key such as jax.random.key(0), but is {key!r}.")
+        came = f"an array of shape {key.shape} and dtype {key.dtype}" if hasattr(key, "shape") else repr(key)
+        raise TypeError(f"key must be one random key such as jax.random.key(0), but is {came}.")
     return key
 
 

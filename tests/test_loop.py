@@ -77,9 +77,7 @@ def test_a_fall_is_reported_and_not_called_converged(problem, monkeypatch):
     """A real step cannot fall, so one is broken on purpose: the third M-step forgets its template."""
     images, start = problem
     maximise = loop.maximise
-    monkeypatch.setattr(
-        loop, "maximise", lambda *args: (p := maximise(*args))._replace(template=p.template * 0.5)
-    )
+    monkeypatch.setattr(loop, "maximise", lambda *args: (p := maximise(*args))._replace(template=p.template * 0.5))
     fit = loop.run(
         loop.centre(jnp.asarray(images)),
         start,
@@ -149,7 +147,9 @@ class TestDegenerateData:
         images, start = problem
         again = jaxem.fit(np.concatenate([images, images]), start, hard=hard)
         assert consistent(again) == Status.CONVERGED
-        np.testing.assert_allclose(again.params.template, jaxem.fit(images, start, hard=hard).params.template, atol=1e-3)
+        np.testing.assert_allclose(
+            again.params.template, jaxem.fit(images, start, hard=hard).params.template, atol=1e-3
+        )
         # One frame many times: any place explains it perfectly, and the noise stops at what the numbers resolve.
         alone = jaxem.fit(np.repeat(images[:1], 20, axis=0), start, hard=hard)
         consistent(alone)

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import oracle
 import pytest
-from problems import random_params, random_probs, random_problem, sample
+from problems import random_params, random_problem, random_probs, sample
 
 import jaxem
 
@@ -54,7 +54,8 @@ def many_problems(num_problems, stack_shape, template_shape, dtype):
 
 @variants
 @pytest.mark.parametrize(
-    ("stack_shape", "template_shape"), [((20, 6, 7), (3, 2)), ((5, 9, 4), (4, 4)), ((40, 3, 8), (2, 3)), ((1, 6, 6), (2, 5))]
+    ("stack_shape", "template_shape"),
+    [((20, 6, 7), (3, 2)), ((5, 9, 4), (4, 4)), ((40, 3, 8), (2, 3)), ((1, 6, 6), (2, 5))],
 )
 def test_the_objective_never_falls(stack_shape, template_shape, hard, prior_smoothing, dtype):
     images, starts = many_problems(50, stack_shape, template_shape, dtype)
@@ -75,9 +76,7 @@ def test_the_objective_never_falls(stack_shape, template_shape, hard, prior_smoo
 def test_fishers_identity(problem):
     """The M-step's sums are the gradient of the log likelihood, which autodiff gives without them."""
     images, params = problem
-    gradient = jax.grad(lambda theta: jaxem.log_likelihood(images, theta).sum())(
-        jax.tree.map(jnp.asarray, params)
-    )
+    gradient = jax.grad(lambda theta: jaxem.log_likelihood(images, theta).sum())(jax.tree.map(jnp.asarray, params))
     posterior = jaxem.e_step(images, params)
     new = jaxem.m_step(images, posterior, params.template.shape)
     num_images, variance = len(images), params.noise_scale**2

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from problems import cast, random_probs, random_problem
+from problems import cast, random_problem, random_probs
 
 import jaxem
 
