@@ -209,9 +209,8 @@ def m_step(
     Example:
         >>> import jax.numpy as jnp, jaxem
         >>> images = jnp.arange(24.0).reshape(2, 3, 4)
-        >>> jaxem.m_step(images, jaxem.Positions(jnp.array([[0, 0], [1, 2]])), (2, 2)).template
-        Array([[ 9., 10.],
-               [13., 14.]], dtype=float32)
+        >>> jaxem.m_step(images, jaxem.Positions(jnp.array([[0, 0], [1, 2]])), (2, 2)).template.tolist()
+        [[9.0, 10.0], [13.0, 14.0]]
 
     Source: ``docs/method.md``, *M-step*.
     """

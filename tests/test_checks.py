@@ -75,7 +75,7 @@ CASES = {
         "positions.corners.*integers.*float64",
     ),
     "corners outside": (
-        lambda: jaxem.m_step(IMAGES, jaxem.Positions(CORNERS + [5, 0]), (2, 3)),
+        lambda: jaxem.m_step(IMAGES, jaxem.Positions(CORNERS + np.array([5, 0])), (2, 3)),
         ValueError,
         r"positions.corners.*\(4, 5\).*image 0 has \(5, 0\)",
     ),
