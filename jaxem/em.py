@@ -8,7 +8,7 @@ that one posterior gives; a fit adds the same sums up batch by batch. Derivation
 from __future__ import annotations
 
 from functools import partial
-from typing import Any, NamedTuple, cast
+from typing import Any, Literal, NamedTuple, cast, overload
 
 import jax
 import jax.numpy as jnp
@@ -144,6 +144,12 @@ def _sum_over_batches(function: Any, images: jax.Array, batch_size: int) -> Any:
     return add(total, images[num_batches * batch_size :])[0] if rest else total
 
 
+@overload
+def e_step(images: Any, params: Params, *, hard: Literal[False] = False) -> Posterior: ...
+@overload
+def e_step(images: Any, params: Params, *, hard: Literal[True]) -> Positions: ...
+@overload
+def e_step(images: Any, params: Params, *, hard: bool) -> Posterior | Positions: ...
 def e_step(images: Any, params: Params, *, hard: bool = False) -> Posterior | Positions:
     """Where the template sits in each image, given the parameters.
 

@@ -95,7 +95,7 @@ def fit(
         max_iterations: at most so many iterations (static).
         tolerance: the smallest gain that counts as progress, nats per image (traced). Zero runs until the objective
             falls, minus infinity until the iterations run out.
-        batch_size: images worked on at a time; by default as many as make about 64 Ki pixels (static).
+        batch_size: images worked on at a time; by default as many as make about a million pixels (static).
 
     Returns:
         `Fit`.
@@ -135,7 +135,7 @@ def fit_options(
     }
 
 
-BATCH_PIXELS = 2**16
+BATCH_PIXELS = 2**20
 STATIC_OPTIONS = ("hard", "max_iterations", "batch_size")
 
 

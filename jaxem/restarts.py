@@ -139,6 +139,11 @@ def _fit_restarts(keys: jax.Array, images: jax.Array, template_shape: Shape, **o
 
 
 def keep_best(runs: Fit) -> Restarts:
-    """Pick the run of the highest finite objective out of runs stacked along a leading axis."""
-    best = jnp.argmax(jnp.where(jnp.isfinite(runs.elbo), runs.elbo, -jnp.inf))
+    """Put the best of several runs, stacked along a leading axis, beside them."""
+    best = best_run(runs)
     return Restarts(jax.tree.map(lambda leaf: leaf[best], runs), runs)
+
+
+def best_run(runs: Fit) -> jax.Array:
+    """Which of several runs has the highest finite objective; the first if none is finite."""
+    return jnp.argmax(jnp.where(jnp.isfinite(runs.elbo), runs.elbo, -jnp.inf))

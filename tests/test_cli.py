@@ -1,0 +1,166 @@
+"""The command line as a person uses it, rightly and wrongly."""
+
+import subprocess
+import sys
+
+import imageio.v3 as imageio
+import numpy as np
+import pytest
+
+from jaxem import Status, cli
+from jaxem.demo import demo_frames
+
+RESULT = {"template", "background", "noise_scale", "prior", "corners", "elbo", "history", "elbos", "statuses"}
+
+
+@pytest.fixture(scope="module")
+def demo():
+    return demo_frames(seed=1)
+
+
+def known_average(demo):
+    height, width = demo.truth.template.shape
+    windows = [frame[i : i + height, j : j + width] for frame, (i, j) in zip(demo.frames, demo.corners, strict=True)]
+    return np.mean(windows, axis=0)
+
+
+def load(out):
+    with np.load(out / "result.npz", allow_pickle=False) as result:
+        return dict(result)
+
+
+@pytest.mark.slow
+def test_fit_finds_the_face_in_a_folder_of_frames(demo, tmp_path, capfd):
+    for number, frame in enumerate(demo.frames):
+        imageio.imwrite(tmp_path / f"{number}.png", frame)
+    out = tmp_path / "found"
+    assert cli.run(["fit", str(tmp_path), "--template-shape", "30", "24", "--out", str(out), "--seed", "3"]) == 0
+    result = load(out)
+    assert set(result) == RESULT
+    assert np.abs(result["template"] - known_average(demo)).max() < 0.02 * 255
+    assert (result["corners"] == demo.corners).all(axis=1).mean() > 0.97
+    assert np.sqrt(np.mean((result["background"] - demo.truth.background) ** 2)) < 0.05 * 255
+    np.testing.assert_allclose(result["prior"].sum(), 1, rtol=1e-5)
+    assert result["history"].shape == (51,)
+    assert result["elbos"].shape == result["statuses"].shape == (10,)
+    assert result["elbo"] == result["elbos"].max()
+    assert set(result["statuses"]) == {Status.CONVERGED}
+    assert imageio.imread(out / "figure.png").shape[2] == 4
+    assert sorted(file.name for file in out.iterdir()) == ["figure.png", "result.npz"]
+    captured = capfd.readouterr()
+    assert captured.err == ""
+    assert captured.out.count("nats an image") == 10
+    assert "warning" not in captured.out
+
+
+@pytest.mark.slow
+def test_demo(tmp_path, capfd):
+    out = tmp_path / "demo"
+    assert cli.run(["demo", "--out", str(out)]) == 0
+    assert set(load(out)) == RESULT
+    text = capfd.readouterr().out
+    assert "100.0 % exactly right" in text
+    assert "0.00 % of the range (rms) from the mean at the true places" in text
+
+
+def test_every_option_of_fit_reaches_the_fit(demo, tmp_path, capfd):
+    stack = tmp_path / "stack.npy"
+    np.save(stack, demo.frames[:40, ::2, ::2])
+    fit = ["fit", str(stack), "--template-shape", "15", "12", "--out", str(tmp_path / "out")]
+    options = ["--restarts", "2", "--hard", "--prior-smoothing", "4", "--max-iterations", "3", "--tolerance", "0"]
+    assert cli.run(fit + options) == 3  # nothing converges in three iterations
+    captured = capfd.readouterr()
+    assert captured.err == "jaxem: no run converged; the best of them was written all the same\n"
+    assert "warning: The best run did not converge. The iterations ran out" in captured.out
+    result = load(tmp_path / "out")
+    assert result["history"].shape == (4,)
+    assert result["elbos"].shape == (2,)
+    np.testing.assert_allclose(result["prior"].min(), 4 / result["prior"].size / (40 + 4), rtol=1e-4)
+    assert set(result["statuses"]) == {Status.MAX_ITERATIONS}
+    first = result["elbos"]
+    assert cli.run([*fit, *options, "--seed", "9"]) == 3
+    assert (load(tmp_path / "out")["elbos"] != first).all()
+
+
+def test_what_should_be_doubted_is_said(tmp_path, capfd):
+    frame = np.random.default_rng(0).integers(0, 256, (1, 20, 24))
+    np.save(tmp_path / "same.npy", np.repeat(frame, 8, axis=0))
+    cli.run(["fit", str(tmp_path / "same.npy"), "--template-shape", "18", "22", "--out", str(tmp_path / "out")])
+    text = capfd.readouterr().out
+    assert "The noise is below what the pixels' numbers resolve" in text
+    assert "background pixels in every frame" in text
+
+
+def wrong(tmp_path, name):
+    good, out = tmp_path / "good.npy", tmp_path / "out"
+    np.save(good, np.random.default_rng(0).random((3, 10, 12)))
+    np.save(tmp_path / "complex.npy", np.ones((3, 10, 12), complex))
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "file").touch()
+    shape = ["--template-shape", "4", "5"]
+    return {
+        "no frames": ([tmp_path / "nothing", *shape, "--out", out], "FRAMES: .*nothing does not exist"),
+        "empty folder": ([tmp_path / "empty", *shape, "--out", out], "FRAMES: .*empty holds no PNG or TIFF"),
+        "complex": ([tmp_path / "complex.npy", *shape, "--out", out], "FRAMES: .*real numbers.*complex128"),
+        "large template": (
+            [good, "--template-shape", "11", "5", "--out", out],
+            r"--template-shape \(11, 5\) is larger than the images \(10, 12\); choose h <= 10",
+        ),
+        "no template": ([good, "--template-shape", "0", "5", "--out", out], r"--template-shape .*\(0, 5\)"),
+        "half a shape": ([good, "--out", out, "--template-shape", "4"], "--template-shape.*2 arguments"),
+        "text for a shape": ([good, "--template-shape", "a", "b", "--out", out], "--template-shape.*integer"),
+        "no restarts": ([good, *shape, "--out", out, "--restarts", "0"], "--restarts must be at least 1, but is 0"),
+        "smoothing": ([good, *shape, "--out", out, "--prior-smoothing", "-1"], "--prior-smoothing .*at least 0.*-1"),
+        "nan tolerance": ([good, *shape, "--out", out, "--tolerance", "nan"], "--tolerance .*nan"),
+        "iterations": ([good, *shape, "--out", out, "--max-iterations", "0"], "--max-iterations .*at least 1.*0"),
+        "seed": ([good, *shape, "--out", out, "--seed", "-1"], "--seed .*at least 0.*-1"),
+        "large seed": ([good, *shape, "--out", out, "--seed", str(2**70)], r"--seed .*below 2\*\*32"),
+        "no output": ([good, *shape], "--out"),
+        "output in the way": ([good, *shape, "--out", tmp_path / "file"], "--out: cannot write to .*file"),
+        "output below a file": ([good, *shape, "--out", tmp_path / "file" / "x"], "--out: cannot write to .*file/x"),
+        "unknown option": ([good, *shape, "--out", out, "--speed"], "--speed"),
+    }[name]
+
+
+WRONG = [
+    "no frames", "empty folder", "complex", "large template", "no template", "half a shape", "text for a shape",
+    "no restarts", "smoothing", "nan tolerance", "iterations", "seed", "large seed", "no output", "output in the way",
+    "output below a file", "unknown option",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("name", WRONG)
+def test_a_mistake_gets_one_line_and_exit_code_2(tmp_path, capfd, name):
+    import re
+
+    arguments, pattern = wrong(tmp_path, name)
+    before = sorted(tmp_path.rglob("*"))
+    assert cli.run(["fit", *map(str, arguments)]) == 2
+    error = capfd.readouterr().err
+    assert re.fullmatch(f"jaxem: .*{pattern}.*\n", error), error
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_an_interruption_leaves_nothing_behind(tmp_path, capfd, monkeypatch):
+    def interrupt(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(cli, "run_restarts", interrupt)
+    assert cli.run(["demo", "--out", str(tmp_path / "out")]) == 130
+    assert capfd.readouterr().err == "jaxem: interrupted; nothing was written\n"
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_installed_command():
+    def jaxem(*arguments):
+        return subprocess.run([sys.executable, "-m", "jaxem", *arguments], capture_output=True, text=True, check=False)
+
+    assert "demo" in jaxem().stdout
+    shown = jaxem("fit", "--help")
+    assert shown.returncode == 0
+    assert "Example: jaxem fit" in shown.stdout
+    assert jaxem("find").returncode == 2
+    without_extra = "import sys; sys.modules['typer'] = None; import jaxem.__main__ as m; m.main()"
+    bare = subprocess.run([sys.executable, "-c", without_extra], capture_output=True, text=True, check=False)
+    assert bare.returncode == 2
+    assert bare.stderr == "jaxem: the command line needs typer; install it with: pip install 'jaxem[app]'\n"
