@@ -53,12 +53,9 @@ def many_problems(num_problems, stack_shape, template_shape, dtype):
 
 
 @variants
-@pytest.mark.parametrize(
-    ("stack_shape", "template_shape"),
-    [((20, 6, 7), (3, 2)), ((5, 9, 4), (4, 4)), ((40, 3, 8), (2, 3)), ((1, 6, 6), (2, 5))],
-)
+@pytest.mark.parametrize(("stack_shape", "template_shape"), [((20, 6, 7), (3, 2)), ((5, 9, 4), (4, 4))])
 def test_the_objective_never_falls(stack_shape, template_shape, hard, prior_smoothing, dtype):
-    images, starts = many_problems(50, stack_shape, template_shape, dtype)
+    images, starts = many_problems(100, stack_shape, template_shape, dtype)
     run = functools.partial(
         jaxem.fit, hard=hard, prior_smoothing=prior_smoothing, max_iterations=25, tolerance=-jnp.inf
     )
