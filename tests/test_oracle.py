@@ -18,54 +18,59 @@ def close(actual, expected, dtype):
 
 
 @shapes
-def test_e_step_and_log_likelihood(stack_shape, template_shape, dtype):
-    images, params = random_problem(np.random.default_rng(4), stack_shape, template_shape)
-    x, theta = images.astype(dtype), cast(params, dtype)
-    evidence = oracle.log_likelihood(images, params)
+def test_e_step_elbo_and_log_likelihood(stack_shape, template_shape, dtype):
+    rng = np.random.default_rng(4)
+    images, params = random_problem(rng, stack_shape, template_shape)
+    probs = random_probs(rng, len(images), params.prior.shape)
+    corners = rng.integers(0, params.prior.shape, size=(len(images), 2)).astype("int32")
 
-    soft = jaxem.e_step(x, theta)
+    @jax.jit  # together, since compiling is what takes the time
+    def everything(x, theta, probs, corners):
+        return (
+            jaxem.e_step(x, theta),
+            jaxem.e_step(x, theta, hard=True),
+            jaxem.log_likelihood(x, theta),
+            jaxem.elbo(x, theta, jaxem.Posterior(probs)),
+            jaxem.elbo(x, theta, jaxem.Positions(corners)),
+        )
+
+    soft, hard, evidence, soft_bound, hard_bound = everything(
+        images.astype(dtype), cast(params, dtype), probs.astype(dtype), corners
+    )
+    expected = oracle.log_likelihood(images, params)
     close(soft.probs, oracle.posterior(images, params), dtype)
-    close(soft.log_evidence, evidence, dtype)
-    close(jaxem.log_likelihood(x, theta), evidence, dtype)
-
-    hard = jaxem.e_step(x, theta, hard=True)
+    close(soft.log_evidence, expected, dtype)
+    close(evidence, expected, dtype)
     assert hard.corners.dtype == np.int32
     np.testing.assert_array_equal(hard.corners, oracle.best_corners(images, params))
     close(hard.log_joint, oracle.log_joint(images, params).max(axis=(1, 2)), dtype)
+    close(soft_bound, oracle.elbo(images, params, probs), dtype)
+    close(hard_bound, oracle.elbo(images, params, oracle.one_hot(corners, params.prior.shape)), dtype)
 
 
 @shapes
-def test_elbo(stack_shape, template_shape, dtype):
-    rng = np.random.default_rng(5)
-    images, params = random_problem(rng, stack_shape, template_shape)
-    probs = random_probs(rng, len(images), params.prior.shape)
-    corners = rng.integers(0, params.prior.shape, size=(len(images), 2))
-    x, theta = images.astype(dtype), cast(params, dtype)
-
-    close(jaxem.elbo(x, theta, jaxem.Posterior(probs.astype(dtype))), oracle.elbo(images, params, probs), dtype)
-    one_hot = oracle.one_hot(corners, params.prior.shape)
-    close(jaxem.elbo(x, theta, jaxem.Positions(corners)), oracle.elbo(images, params, one_hot), dtype)
-
-
-@pytest.mark.parametrize("prior_smoothing", [0.0, 2.5])
-@pytest.mark.parametrize("hard", [False, True])
-@shapes
-def test_m_step(stack_shape, template_shape, hard, prior_smoothing, dtype):
+def test_m_step(stack_shape, template_shape, dtype):
     rng = np.random.default_rng(6)
     images, params = random_problem(rng, stack_shape, template_shape)
     shape = params.prior.shape
-    if hard:
-        corners = rng.integers(0, shape, size=(len(images), 2))
-        posterior, probs = jaxem.Positions(corners), oracle.one_hot(corners, shape)
-    else:
-        probs = random_probs(rng, len(images), shape)
-        posterior = jaxem.Posterior(probs.astype(dtype))
-    template, background, variance, prior, _ = oracle.m_step(images, probs, template_shape, prior_smoothing)
-    found = jaxem.m_step(images.astype(dtype), posterior, template_shape, prior_smoothing=prior_smoothing)
-    close(found.template, template, dtype)
-    close(found.background, background, dtype)
-    close(found.noise_scale**2, variance, dtype)
-    close(found.prior, prior, dtype)
+    probs = random_probs(rng, len(images), shape)
+    corners = rng.integers(0, shape, size=(len(images), 2)).astype("int32")
+
+    @jax.jit
+    def both(x, probs, corners, prior_smoothing):
+        return [
+            jaxem.m_step(x, posterior, template_shape, prior_smoothing=prior_smoothing)
+            for posterior in (jaxem.Posterior(probs), jaxem.Positions(corners))
+        ]
+
+    for prior_smoothing in (0.0, 2.5):
+        found = both(images.astype(dtype), probs.astype(dtype), corners, prior_smoothing)
+        for one, weights in zip(found, (probs, oracle.one_hot(corners, shape)), strict=True):
+            template, background, variance, prior, _ = oracle.m_step(images, weights, template_shape, prior_smoothing)
+            close(one.template, template, dtype)
+            close(one.background, background, dtype)
+            close(one.noise_scale**2, variance, dtype)
+            close(one.prior, prior, dtype)
 
 
 @pytest.mark.parametrize("prior_smoothing", [0.0, 3.0])

@@ -41,14 +41,21 @@ def test_operators_match_their_definitions(stack_shape, template_shape, dtype):
     for one, d in zip(cut, corners, strict=True):
         pasted[oracle.window(d, template_shape)] += one
 
-    x, q, f, cut_x = (jnp.asarray(a, dtype) for a in (images, maps, template, cut))
-    close(jax.jit(windows.correlate)(x, f), correlation, dtype)
-    close(jax.jit(windows.backproject)(x, q), back, dtype)
-    close(jax.jit(windows.window_sums, static_argnums=1)(x, template_shape), sums, dtype)
-    close(jax.jit(windows.coverage, static_argnums=1)(q, template_shape), spread, dtype)
-    close(jax.jit(windows.gather, static_argnums=2)(x, corners, template_shape), cut, dtype)
-    close(jax.jit(windows.gather, static_argnums=2)(x[0], corners[:1], template_shape), cut[:1], dtype)
-    close(jax.jit(windows.paste, static_argnums=2)(cut_x, corners, image_shape), pasted, dtype)
+    @jax.jit  # together, since compiling is what takes the time
+    def everything(images, maps, template, cut, corners):
+        return (
+            windows.correlate(images, template),
+            windows.backproject(images, maps),
+            windows.window_sums(images, template_shape),
+            windows.coverage(maps, template_shape),
+            windows.gather(images, corners, template_shape),
+            windows.gather(images[0], corners[:1], template_shape),
+            windows.paste(cut, corners, image_shape),
+        )
+
+    found = everything(*(jnp.asarray(a, dtype) for a in (images, maps, template, cut)), corners)
+    for actual, expected in zip(found, (correlation, back, sums, spread, cut, cut[:1], pasted), strict=True):
+        close(actual, expected, dtype)
 
 
 @shapes
