@@ -8,6 +8,7 @@ Prints milliseconds (the minimum of several interleaved rounds) and ratios to FF
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import platform
 import time
@@ -125,10 +126,8 @@ def main():
     for stack_shape, template_shape in SHAPES:
         images, start = problem(stack_shape, template_shape)
         methods = {"SciPy float64": peers.scipy_float64(images, *start)}
-        try:
+        with contextlib.suppress(ModuleNotFoundError):
             methods["PyTorch float32"] = peers.torch_float32(images, *start)
-        except ModuleNotFoundError:
-            pass
         methods["jaxem e_step + m_step"] = jax_literal(images, *start)
         methods["jaxem fit, soft"] = jaxem_fit(images, *start)
         reference = methods["SciPy float64"]()

@@ -21,7 +21,6 @@ def scipy_float64(images, template, background, noise_scale, prior):
 
     images = images.astype(np.float64)
     (height, width), (h, w) = images.shape[1:], template.shape
-    rows, columns = positions(images, template)
 
     def sums(stack):
         total = np.pad(stack.cumsum(1).cumsum(2), [(0, 0), (1, 0), (1, 0)])

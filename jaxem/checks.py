@@ -101,12 +101,15 @@ def as_number(name: str, value: Any, dtype: Any, *, at_least: float | None = Non
     """A real scalar as a strongly typed array, so that a new value compiles nothing."""
     number = _as_real_array(name, value)
     _expect_shape(name, number, (), "a scalar")
-    if at_least is not None and not isinstance(number, jax.core.Tracer) and not number >= at_least:
-        raise ValueError(f"{name} must be at least {at_least:g}, but is {number}.")
+    if at_least is not None and not isinstance(number, jax.core.Tracer):
+        if not number >= at_least:
+            raise ValueError(f"{name} must be at least {at_least:g}, but is {number}.")
+        if number > jnp.finfo(dtype).max:
+            raise ValueError(f"{name} must be finite in {jnp.dtype(dtype)}, but is {number}.")
     return number.astype(dtype)
 
 
-def as_count(name: str, value: Any, *, at_least: int) -> int:
+def as_count(name: str, value: Any, *, at_least: int, at_most: int = 2**31 - 2) -> int:
     """A static whole number."""
     try:
         count = operator.index(value)
@@ -114,6 +117,8 @@ def as_count(name: str, value: Any, *, at_least: int) -> int:
         raise TypeError(f"{name} must be a whole number known before tracing, but is {value!r}.") from None
     if count < at_least:
         raise ValueError(f"{name} must be at least {at_least}, but is {count}.")
+    if count > at_most:
+        raise ValueError(f"{name} must be at most {at_most}, but is {count}.")
     return count
 
 

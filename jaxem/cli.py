@@ -16,32 +16,56 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
+import jaxem
 from jaxem import checks
 from jaxem.demo import IMAGE_SHAPE, TEMPLATE_SHAPE, demo_frames
 from jaxem.figures import summary_figure
-from jaxem.io import FramesError, OutputError, output_folder, read_frames, write_results
+from jaxem.io import FramesError, OutputError, check_output, output_folder, read_frames, write_results
 from jaxem.loop import Fit, Status
 from jaxem.report import compare_with_truth, describe_frames, describe_run, doubts
 from jaxem.restarts import Restarts, best_run
 from jaxem.runner import Options, locate, run_restarts
 
-app = typer.Typer(
-    help="Recover an unknown template, its background and its places from a stack of noisy images.",
-    pretty_exceptions_enable=False,
-)
-console = Console(highlight=False, soft_wrap=True)
+app = typer.Typer(pretty_exceptions_enable=False, context_settings={"help_option_names": ["-h", "--help"]})
+console = Console(highlight=False, markup=False, soft_wrap=True)
 
 INTERRUPTED = 130  # as shells say it
 DEFAULT = Options(template_shape=TEMPLATE_SHAPE)
 FramesArgument = Annotated[
     Path, typer.Argument(metavar="FRAMES", help="An .npy or .npz stack (K, H, W), or a folder of PNG or TIFF frames.")
 ]
-RestartsOption = Annotated[int, typer.Option(help="Runs from random starts; the best is kept.")]
-SeedOption = Annotated[int, typer.Option(help="Seed of the random starts.")]
+
+
+def _whole(text: str) -> int:
+    try:
+        return int(text)
+    except ValueError:
+        raise typer.BadParameter(f"{text!r} is not a whole number.") from None
+
+
+def _real(text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        raise typer.BadParameter(f"{text!r} is not a number.") from None
+
+
+ShapeOption = Annotated[
+    tuple[str, str], typer.Option(metavar="H W", help="Height and width of the template, as in 60 40.")
+]
+OutOption = Annotated[Path, typer.Option(metavar="DIR", help="Folder for result.npz and figure.png.")]
+RestartsOption = Annotated[
+    int, typer.Option(metavar="N", parser=_whole, help="Runs from random starts; the best is kept.")
+]
+SeedOption = Annotated[int, typer.Option(metavar="N", parser=_whole, help="Seed of all that is random.")]
 HardOption = Annotated[bool, typer.Option("--hard", help="Hard EM: one corner an image instead of probabilities.")]
-SmoothingOption = Annotated[float, typer.Option(metavar="A", help="Pseudo-counts spread evenly over all corners.")]
-IterationsOption = Annotated[int, typer.Option(metavar="N", help="Iterations of a run at most.")]
-ToleranceOption = Annotated[float, typer.Option(metavar="T", help="Least gain that counts, nats per image.")]
+SmoothingOption = Annotated[
+    float, typer.Option(metavar="A", parser=_real, help="Pseudo-counts spread evenly over all corners.")
+]
+IterationsOption = Annotated[int, typer.Option(metavar="N", parser=_whole, help="Iterations of a run at most.")]
+ToleranceOption = Annotated[
+    float, typer.Option(metavar="T", parser=_real, help="Least gain that counts, nats per image.")
+]
 
 
 class UserError(Exception):
@@ -59,7 +83,9 @@ def run(arguments: Sequence[str]) -> int:
     except UserError as error:
         return _complain(str(error))
     except typer.TyperException as error:
-        return _complain(error.format_message())
+        return _complain(f"{error.format_message()} (jaxem --help, or jaxem fit --help, shows what is expected)")
+    except OSError as error:
+        return _complain(f"cannot write what was found to the screen or file given for it: {error.strerror or error}")
     except (KeyboardInterrupt, typer.Abort):
         code = INTERRUPTED
     if code == INTERRUPTED:
@@ -72,9 +98,22 @@ def _complain(message: str) -> int:
     return 2
 
 
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        print(f"jaxem {jaxem.__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _common(
+    version: Annotated[bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show it.")] = False,
+) -> None:
+    """Recover an unknown template, its background and its places from a stack of noisy images."""
+
+
 @app.command("demo")
 def demo_command(
-    out: Annotated[Path, typer.Option(help="Folder for result.npz and figure.png.")] = Path("jaxem-demo"),
+    out: OutOption = Path("jaxem-demo"),
     seed: SeedOption = DEFAULT.seed,
 ) -> int:
     """Hide a face in noisy photographs, find it again, and compare with the truth.
@@ -95,8 +134,8 @@ def demo_command(
 @app.command("fit")
 def fit_command(
     frames: FramesArgument,
-    template_shape: Annotated[tuple[int, int], typer.Option(metavar="H W", help="Height and width of the template.")],
-    out: Annotated[Path, typer.Option(help="Folder for result.npz and figure.png.")],
+    template_shape: ShapeOption,
+    out: OutOption,
     restarts: RestartsOption = DEFAULT.restarts,
     seed: SeedOption = DEFAULT.seed,
     hard: HardOption = DEFAULT.hard,
@@ -108,25 +147,32 @@ def fit_command(
 
     Example: jaxem fit frames/ --template-shape 60 40 --out found
     """
+    height_and_width = _shape(template_shape)
     images = read_frames(frames)
-    options = Options(template_shape, restarts, seed, hard, prior_smoothing, max_iterations, tolerance)
+    options = Options(height_and_width, restarts, seed, hard, prior_smoothing, max_iterations, tolerance)
     _check(options, images.shape[1:])
     console.print(f"{describe_frames(images)} from {frames}")
     found, _ = _search(images, options, out)
     return _exit_code(found)
 
 
+def _shape(words: tuple[str, str]) -> tuple[int, int]:
+    try:
+        return int(words[0]), int(words[1])
+    except ValueError:
+        given = " ".join(words)
+        raise UserError(f"--template-shape must be two whole numbers as in 60 40, but is {given!r}.") from None
+
+
 def _check(options: Options, image_shape: tuple[int, ...]) -> None:
     """The library's own checks, its complaints in the command line's spelling."""
     try:
         checks.as_template_shape(options.template_shape, image_shape)
-        checks.as_count("restarts", options.restarts, at_least=1)
-        checks.as_count("seed", options.seed, at_least=0)
-        checks.as_count("max_iterations", options.max_iterations, at_least=1)
+        checks.as_count("restarts", options.restarts, at_least=1, at_most=10**5)
+        checks.as_count("seed", options.seed, at_least=0, at_most=2**32 - 1)
+        checks.as_count("max_iterations", options.max_iterations, at_least=1, at_most=10**6)
         checks.as_number("prior_smoothing", options.prior_smoothing, np.float32, at_least=0)
         checks.as_number("tolerance", options.tolerance, np.float32, at_least=0)
-        if options.seed >= 2**32:
-            raise ValueError(f"seed must be below 2**32, but is {options.seed}.")
     except ValueError as error:
         name, _, rest = str(error).partition(" ")
         raise UserError(f"--{name.replace('_', '-')} {rest}") from error
@@ -135,30 +181,30 @@ def _check(options: Options, image_shape: tuple[int, ...]) -> None:
 def _search(images: np.ndarray, options: Options, out: Path) -> tuple[Restarts, np.ndarray]:
     """Run, show, write; return what was found and the corner in each image."""
     columns = (TextColumn("restarts"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    check_output(out)
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
+        bar = progress.add_task("restarts", total=options.restarts)
+
+        def report(number: int, ended: Fit) -> None:
+            progress.console.print(f"  {describe_run(number, ended, len(images))}")
+            progress.advance(bar)
+
+        found = run_restarts(images, options, report)
+    best, runs = found
+    corners, winner = locate(images, best.params), int(best_run(runs))
+    arrays: dict[str, Any] = {
+        **best.params._asdict(),
+        "corners": corners,
+        "elbo": best.elbo,
+        "history": best.history,
+        "elbos": runs.elbo,
+        "statuses": runs.status,
+    }
     with output_folder(out) as folder:
-        with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
-            bar = progress.add_task("restarts", total=options.restarts)
-
-            def report(number: int, ended: Fit) -> None:
-                progress.console.print(f"  {describe_run(number, ended, len(images))}")
-                progress.advance(bar)
-
-            found = run_restarts(images, options, report)
-        best, runs = found
-        corners = locate(images, best.params)
-        arrays: dict[str, Any] = {
-            **best.params._asdict(),
-            "corners": corners,
-            "elbo": best.elbo,
-            "history": best.history,
-            "elbos": runs.elbo,
-            "statuses": runs.status,
-        }
-        winner = int(best_run(runs))
         write_results(folder, arrays, summary_figure(images[0], corners[0], best.params, runs, winner))
     console.print(f"best: restart {winner + 1}, noise {float(best.params.noise_scale):.4g}")
     for doubt in doubts(images, best, options.prior_smoothing):
-        console.print(f"[yellow]warning:[/] {doubt}")
+        print(f"jaxem: warning: {doubt}", file=sys.stderr)
     console.print(f"wrote {out / 'result.npz'} and {out / 'figure.png'}")
     return found, corners
 

@@ -57,9 +57,13 @@ def read_frames(path: str | os.PathLike[str]) -> np.ndarray:
         (3, 10, 12)
     """
     path = Path(path)
-    if path.is_dir():
+    try:
+        is_folder, exists = path.is_dir(), path.exists()
+    except OSError as error:
+        raise FramesError(f"{path} cannot be opened: {error.strerror}.") from error
+    if is_folder:
         frames = _read_folder(path)
-    elif not path.exists():
+    elif not exists:
         raise FramesError(f"{path} does not exist; give an .npy or .npz file or a folder of PNG or TIFF frames.")
     elif path.suffix.lower() in (".npy", ".npz"):
         frames = _read_numpy(path)
@@ -69,7 +73,11 @@ def read_frames(path: str | os.PathLike[str]) -> np.ndarray:
 
 
 def _read_folder(folder: Path) -> np.ndarray:
-    files = sorted((f for f in folder.iterdir() if f.suffix.lower() in IMAGE_SUFFIXES), key=_natural_order)
+    try:
+        visible = [file for file in folder.iterdir() if not file.name.startswith(".")]
+    except OSError as error:
+        raise FramesError(f"{folder} cannot be opened: {error.strerror}.") from error
+    files = sorted((file for file in visible if file.suffix.lower() in IMAGE_SUFFIXES), key=_natural_order)
     if not files:
         raise FramesError(f"{folder} holds no PNG or TIFF files; give the folder that holds the frames themselves.")
     frames: list[np.ndarray] = []
@@ -86,6 +94,10 @@ def _read_folder(folder: Path) -> np.ndarray:
             raise FramesError(
                 f"frames must be of one kind, but {first.name} holds {kind} and {file.name} holds {pixels.dtype}."
             )
+        if pixels.ndim == 3 and pixels.shape[2] > 4:
+            raise FramesError(f"{file} must be grey or colour, but has {pixels.shape[2]} channels.")
+        if not np.isfinite(pixels).all():
+            raise FramesError(f"{file} holds NaN or infinite pixels; remove it or mend them.")
         frames.append(_to_grey(pixels) if pixels.ndim == 3 else pixels)
     return np.stack(frames)
 
@@ -96,14 +108,14 @@ def _read_image(file: Path) -> np.ndarray:
     except FramesError:
         raise
     except Exception as error:  # decoders raise whatever they like at a damaged file
-        raise FramesError(f"{file} cannot be read as an image: {_first_line(error)}") from error
+        raise FramesError(f"{file} cannot be read as an image ({_first_line(error)}); remove or replace it.") from error
     return pixels.astype(np.uint8) if pixels.dtype == bool else pixels
 
 
 def _read_tiff(file: Path) -> np.ndarray:
     with tifffile.TiffFile(file) as tiff:
         if len(tiff.pages) != 1:
-            raise FramesError(f"{file} holds {len(tiff.pages)} pages; a folder's files must hold one frame each.")
+            raise FramesError(f"{file} holds {len(tiff.pages)} pages; split it into files of one frame each.")
         page = tiff.pages.first
         pixels, axes = page.asarray(), page.axes
         if page.photometric == tifffile.PHOTOMETRIC.PALETTE:
@@ -123,8 +135,6 @@ def _read_png(file: Path) -> np.ndarray:
 def _to_grey(pixels: np.ndarray) -> np.ndarray:
     """Grey of (..., 1 to 4 channels): grey, grey and alpha, RGB, RGB and alpha."""
     channels = pixels.shape[-1]
-    if channels > 4:
-        raise FramesError(f"a frame must be grey or colour, but has {channels} channels.")
     if channels < 3:
         return pixels[..., 0]
     return pixels[..., :3].astype(np.float32) @ np.array(LUMA, np.float32)
@@ -146,7 +156,9 @@ def _read_numpy(path: Path) -> np.ndarray:
     except FramesError:
         raise
     except Exception as error:  # whatever a damaged archive or header makes NumPy and zipfile raise
-        raise FramesError(f"{path} cannot be read as an array without Python objects: {_first_line(error)}") from error
+        raise FramesError(
+            f"{path} is damaged or no array of numbers ({type(error).__name__}); save it again."
+        ) from error
 
 
 def _checked(frames: np.ndarray, path: Path) -> np.ndarray:
@@ -155,12 +167,13 @@ def _checked(frames: np.ndarray, path: Path) -> np.ndarray:
     if frames.ndim == 4 and frames.shape[-1] in (3, 4):
         frames = _to_grey(frames)
     if frames.ndim != 3:
-        raise FramesError(f"{path} must hold a stack (K, H, W), images first, but its shape is {frames.shape}.")
+        remedy = " Save one frame as frame[None]." if frames.ndim == 2 else ""
+        raise FramesError(f"{path} must hold a stack (K, H, W), images first, but its shape is {frames.shape}.{remedy}")
     if 0 in frames.shape:
         raise FramesError(f"{path} holds no pixels: its shape is {frames.shape}.")
     bad = ~np.isfinite(frames).all(axis=(1, 2))
     if bad.any():
-        raise FramesError(f"{path}: frame {int(bad.argmax())} (from 0) holds NaN or infinite pixels.")
+        raise FramesError(f"{path}: frame {int(bad.argmax())} (counted from 0) holds NaN or infinite pixels; mend it.")
     return frames
 
 
@@ -182,29 +195,45 @@ def output_folder(folder: Path) -> Iterator[Path]:
     """A place to write into that becomes `folder`'s content at the end, or leaves no trace.
 
     Yields:
-        An empty folder beside or inside `folder`. When the block ends well, its files move to `folder`, each replacing
-        one of the same name; when it ends otherwise, nothing is left that was not there before.
+        An empty folder inside `folder`. When the block ends well, its files move to `folder`, each replacing one of the
+        same name; when it ends otherwise, nothing is left that was not there before.
 
     Raises:
         OutputError: `folder` cannot be made or written.
     """
-    missing = [parent for parent in (folder, *folder.parents) if not parent.exists()]
+    missing: list[Path] = []
     staging: Path | None = None
     try:
         try:
+            missing = [parent for parent in (folder, *folder.parents) if not parent.exists()]
             folder.mkdir(parents=True, exist_ok=True)
             staging = Path(tempfile.mkdtemp(prefix=".jaxem-", dir=folder))
             yield staging
-            for file in sorted(staging.iterdir()):
+            files = sorted(staging.iterdir())
+            for file in files:
+                if (folder / file.name).is_dir():
+                    raise IsADirectoryError(21, f"{file.name} there is a folder")
+            for file in files:
                 file.replace(folder / file.name)
         except OSError as error:
-            raise OutputError(f"cannot write to {folder}: {error.strerror or error}.") from error
+            reason = error.strerror or str(error)
+            raise OutputError(f"cannot write to {folder} ({reason}); choose another folder.") from error
     finally:
         if staging is not None:
             shutil.rmtree(staging, ignore_errors=True)
         for made in missing:
             if made.is_dir() and not any(made.iterdir()):
                 made.rmdir()
+
+
+def check_output(folder: Path) -> None:
+    """Find out before the work whether `output_folder` will succeed after it; leaves no trace.
+
+    Raises:
+        OutputError: it will not.
+    """
+    with output_folder(folder):
+        pass
 
 
 def write_results(folder: Path, arrays: Mapping[str, Any], figure: Figure) -> None:

@@ -36,7 +36,7 @@ class Status(IntEnum):
 _EXPLANATIONS = {
     Status.RUNNING: "The run has not ended.",
     Status.CONVERGED: "The last iteration gained less than the tolerance.",
-    Status.MAX_ITERATIONS: "The iterations ran out while the objective was still rising.",
+    Status.MAX_ITERATIONS: "The iterations ran out while the objective was still rising; allow more.",
     Status.DECREASED: "The objective fell by more than rounding explains.",
     Status.NONFINITE: "An iteration gave NaN or infinity; the last finite parameters were kept.",
 }

@@ -68,24 +68,27 @@ class Positions(NamedTuple):
 
 
 class Stack(NamedTuple):
-    """The images as what they share plus small residuals: X_k = offset + reference + residuals_k.
+    """The images as what they share plus small residuals: X_k = offset + scale (reference + residuals_k).
 
     Outside the window a residual is noise, so sums over residuals stay small whatever constant or picture lies under
-    the images. That is what keeps single precision honest (``docs/method.md``, *Numerics*).
+    the images; and in units of the scale no square overflows or vanishes. That is what keeps single precision honest
+    (``docs/method.md``, *Numerics*).
 
     ==============  =========  ==============================================================
     field           shape      meaning
     ==============  =========  ==============================================================
-    residuals       (K, H, W)  R_k
-    reference       (H, W)     B0, the mean image less the offset
-    offset          ()         mean of all pixels, zero where that is not finite
-    variance_floor  ()         the smallest noise variance that the numbers can resolve
+    residuals       (K, H, W)  R_k, in units of the scale
+    reference       (H, W)     B0, the mean image less the offset, in units of the scale
+    offset          ()         mean of all finite pixels, pixel value
+    scale           ()         power of two near their mean distance from it, pixel value
+    variance_floor  ()         the smallest noise variance that the numbers can resolve, in units of scale^2
     ==============  =========  ==============================================================
     """
 
     residuals: jax.Array
     reference: jax.Array
     offset: jax.Array
+    scale: jax.Array
     variance_floor: jax.Array
 
     @property
@@ -95,32 +98,46 @@ class Stack(NamedTuple):
 
 
 def centre(images: jax.Array) -> Stack:
-    """Split the images (K, H, W) into offset, reference and residuals."""
-    mean = jnp.mean(images)
-    offset = jnp.where(jnp.isfinite(mean), mean, 0)
-    centred = images - offset
+    """Split the images (K, H, W) into offset, scale, reference and residuals."""
+    offset, scale = offset_and_scale(images)
+    centred = (images - offset) / scale
     reference = jnp.mean(centred, axis=0)
     residuals = centred - reference[None]
 
     # Sums of squares carry a relative error eps, pixels carry eps times their size; less noise than that is invisible.
-    precision = jnp.finfo(images.dtype)
-    floor = precision.eps * jnp.mean(centred**2) + (precision.eps * jnp.max(jnp.abs(images))) ** 2
-    return Stack(residuals, reference, offset, jnp.where(floor == 0, precision.tiny**0.5, floor))
+    eps = jnp.finfo(images.dtype).eps
+    floor = eps * jnp.mean(centred**2) + (eps * jnp.max(jnp.abs(images)) / scale) ** 2
+    return Stack(residuals, reference, offset, scale, jnp.where(floor == 0, eps**2, floor))
+
+
+def offset_and_scale(images: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Mean of the finite pixels, and the power of two (dividing by it is exact) near their mean distance from it."""
+    finite = jnp.isfinite(images)
+    offset = jnp.mean(images, where=finite)
+    distance = jnp.mean(jnp.abs(images - offset), where=finite)
+    usable = jnp.isfinite(distance) & (distance > 0)
+    exponent = jnp.round(jnp.log2(jnp.where(usable, distance, 1))).astype(jnp.int32)
+    return jnp.where(jnp.isfinite(offset), offset, 0), jnp.ldexp(jnp.ones_like(distance), exponent)
 
 
 def to_stack(params: Params, stack: Stack) -> Params:
-    """The parameters as the stack sees them: less its offset, with noise that its numbers can resolve."""
+    """The parameters as the stack sees them: in its units, with noise that its numbers can resolve."""
     return Params(
-        params.template - stack.offset,
-        params.background - stack.offset,
-        jnp.sqrt(jnp.maximum(params.noise_scale**2, stack.variance_floor)),
+        (params.template - stack.offset) / stack.scale,
+        (params.background - stack.offset) / stack.scale,
+        jnp.sqrt(jnp.maximum((params.noise_scale / stack.scale) ** 2, stack.variance_floor)),
         params.prior,
     )
 
 
 def from_stack(params: Params, stack: Stack) -> Params:
     """Back to the units of the images."""
-    return params._replace(template=params.template + stack.offset, background=params.background + stack.offset)
+    return Params(
+        stack.offset + stack.scale * params.template,
+        stack.offset + stack.scale * params.background,
+        stack.scale * params.noise_scale,
+        params.prior,
+    )
 
 
 def log_prior(prior: jax.Array) -> jax.Array:
@@ -134,12 +151,16 @@ def log_prior(prior: jax.Array) -> jax.Array:
 
 
 def log_background(stack: Stack, params: Params) -> jax.Array:
-    """ln N(X_k; B, s^2), the log density of each image (K,) if it showed the background alone, nats."""
+    """ln N(X_k; B, s^2), the log density of each image (K,) if it showed the background alone, nats.
+
+    It belongs to the images in their own units: the density of a pixel is that of its scaled value over the scale.
+    """
     height, width = stack.image_shape
     difference = params.background - stack.reference
     squares = jnp.sum((stack.residuals - difference[None]) ** 2, axis=(-2, -1))
     variance = params.noise_scale**2
-    return -height * width / 2 * jnp.log(2 * jnp.pi * variance) - squares / (2 * variance)
+    pixel = jnp.log(stack.scale) + jnp.log(2 * jnp.pi * variance) / 2
+    return -height * width * pixel - squares / (2 * variance)
 
 
 def log_odds(stack: Stack, params: Params) -> jax.Array:

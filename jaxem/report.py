@@ -19,7 +19,12 @@ from jaxem.windows import coverage, gather
 def describe_frames(images: np.ndarray) -> str:
     """Number, size and type of the frames."""
     count, height, width = images.shape
-    return f"{count} frame{'s' if count > 1 else ''} of {height} x {width} {images.dtype}"
+    return f"{plural(count, 'frame')} of {height} x {width} {images.dtype}"
+
+
+def plural(count: int, noun: str) -> str:
+    """3 frames, 1 frame."""
+    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
 
 
 def describe_run(number: int, found: Fit, num_images: int) -> str:
@@ -27,7 +32,7 @@ def describe_run(number: int, found: Fit, num_images: int) -> str:
     status = Status(int(found.status)).name.lower().replace("_", " ")
     return (
         f"restart {number + 1:2}: {float(found.elbo) / num_images:12.2f} nats an image, "
-        f"{status} after {int(found.num_iterations)} iterations"
+        f"{status} after {plural(int(found.num_iterations), 'iteration')}"
     )
 
 
@@ -36,11 +41,12 @@ def doubts(images: np.ndarray, best: Fit, prior_smoothing: float) -> Iterator[st
     params, status = best.params, Status(int(best.status))
     if status != Status.CONVERGED:
         yield f"The best run did not converge. {status.explanation}"
-    if params.noise_scale**2 <= 1.01 * centre(jnp.asarray(checks.as_images(images))).variance_floor:
+    stack = centre(jnp.asarray(checks.as_images(images)))
+    if (params.noise_scale / stack.scale) ** 2 <= 1.01 * stack.variance_floor:
         yield "The noise is below what the pixels' numbers resolve; frames all alike leave the template's place open."
     hidden = int((visible(params, len(images), prior_smoothing) == 0).sum())
     if hidden:
-        yield f"The template covers {hidden} background pixels in every frame; they show the mean frame."
+        yield f"The template covers {plural(hidden, 'background pixel')} in every frame; there the mean frame is shown."
 
 
 def visible(params: Params, num_images: int, prior_smoothing: float) -> np.ndarray:

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 
 from jaxem import checks
 from jaxem.loop import STATIC_OPTIONS, Fit, fit_options, run
-from jaxem.model import Params, centre
+from jaxem.model import Params, centre, offset_and_scale
 from jaxem.windows import Shape, positions_shape
 
 
@@ -65,8 +65,8 @@ def random_params(key: jax.Array, images: Any, template_shape: Shape) -> Params:
 @partial(jax.jit, static_argnames="template_shape")
 def _random_params(key: jax.Array, images: jax.Array, template_shape: Shape) -> Params:
     image_shape, dtype = images.shape[1:], images.dtype
-    finite = jnp.isfinite(images)
-    mean, scale = jnp.mean(images, where=finite), jnp.std(images, where=finite)
+    mean, unit = offset_and_scale(images)
+    scale = unit * jnp.std((images - mean) / unit, where=jnp.isfinite(images))
     template_key, background_key = jax.random.split(key)
 
     def pixels(key: jax.Array, shape: Shape) -> jax.Array:

@@ -60,16 +60,15 @@ def run_restarts(images: np.ndarray, options: Options, report: Callable[[int, Fi
 
     workers = (os.cpu_count() or 1) if jax.default_backend() == "cpu" else 1
     runs: dict[int, Fit] = {}
-    with ThreadPoolExecutor(workers) as pool:
+    pool = ThreadPoolExecutor(workers)
+    try:
         numbers = {pool.submit(one_run, key): number for number, key in enumerate(keys)}
-        try:
-            for ended in as_completed(numbers):
-                number = numbers[ended]
-                runs[number] = ended.result()
-                report(number, runs[number])
-        except BaseException:
-            pool.shutdown(wait=False, cancel_futures=True)
-            raise
+        for ended in as_completed(numbers):
+            number = numbers[ended]
+            runs[number] = ended.result()
+            report(number, runs[number])
+    finally:
+        pool.shutdown(wait=False, cancel_futures=True)  # an interruption does not wait for runs under way
     in_order = (runs[number] for number in range(options.restarts))
     return jax.device_get(keep_best(jax.tree.map(lambda *leaves: np.stack(leaves), *in_order)))
 

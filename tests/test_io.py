@@ -1,5 +1,7 @@
 """Frames in, results out: what is read is what was stored, and what cannot be is said in one line."""
 
+from functools import partial
+
 import imageio.v3 as imageio
 import numpy as np
 import pytest
@@ -27,6 +29,7 @@ def folder_of(folder, frames, suffix, write):
 def test_grey_integers_keep_type_scale_and_order(tmp_path, suffix, write, frames):
     (tmp_path / "frames").mkdir()
     (tmp_path / "frames" / "notes.txt").write_text("not a frame")
+    (tmp_path / "frames" / "._frame0.png").write_text("nor is this")
     found = read_frames(folder_of(tmp_path / "frames", frames, suffix, write))
     assert found.dtype == frames.dtype
     np.testing.assert_array_equal(found, frames)
@@ -54,6 +57,13 @@ def test_colour_becomes_grey_on_the_same_scale(tmp_path):
     np.testing.assert_allclose(read_frames(planes), expected * 257, rtol=1e-5)
     np.save(tmp_path / "colour.npy", COLOUR8)
     np.testing.assert_allclose(read_frames(tmp_path / "colour.npy"), expected, rtol=1e-5)
+
+
+def test_compressed_tiff(tmp_path):
+    lzw = folder_of(
+        tmp_path / "lzw", GREY16, "tif", lambda file, frame: Image.fromarray(frame).save(file, compression="tiff_lzw")
+    )
+    np.testing.assert_array_equal(read_frames(lzw), GREY16)
 
 
 def test_floating_tiff_and_bilevel_png(tmp_path):
@@ -92,15 +102,15 @@ def bad_frames(tmp_path):
     yield saved("none.npy", GREY8[:0]), r"no pixels.*\(0, 5, 7\)"
     yield saved("complex.npy", GREY8 * 1j), "real numbers.*complex128"
     yield saved("text.npy", GREY8.astype(str)), "real numbers.*<U"
-    yield saved("object.npy", np.array([[[{}]]])), "without Python objects"
+    yield saved("object.npy", np.array([[[{}]]])), "damaged or no array"
     broken = GREY8.astype(float)
     broken[4, 1, 2] = np.nan
     yield saved("nan.npy", broken), "frame 4.*NaN"
     short = saved("short.npy", GREY8)
     damaged(short, 200)
-    yield short, "short.npy cannot be read"
+    yield short, "short.npy is damaged"
     (tmp_path / "text.npz").write_text("not a zip file")
-    yield tmp_path / "text.npz", "text.npz cannot be read"
+    yield tmp_path / "text.npz", "text.npz is damaged"
     np.savez(tmp_path / "many.npz", a=GREY8, b=GREY8)
     yield tmp_path / "many.npz", "one array or one named 'images'.*a, b"
     np.savez(tmp_path / "zero.npz")
@@ -118,6 +128,15 @@ def bad_frames(tmp_path):
         yield cut, f"frame1.{suffix} cannot be read as an image"
     pages = folder_of(tmp_path / "pages", [GREY8], "tif", tifffile.imwrite)
     yield pages, "frame0.tif holds 12 pages"
+    holes = folder_of(tmp_path / "holes", broken[3:6].astype("float32"), "tif", tifffile.imwrite)
+    yield holes, "frame1.tif holds NaN"
+    many = folder_of(
+        tmp_path / "channels",
+        [np.zeros((6, 7, 5), np.uint8)],
+        "tif",
+        partial(tifffile.imwrite, planarconfig="contig", photometric="rgb"),
+    )
+    yield many, "frame0.tif must be grey or colour, but has 5 channels"
     deep = folder_of(tmp_path / "deep", GREY8[:1], "png", imageio.imwrite)
     header = bytearray((deep / "frame0.png").read_bytes())
     header[24:26] = bytes([16, 2])  # bit depth 16, colour
@@ -147,6 +166,16 @@ def test_results_appear_whole_or_not_at_all(tmp_path):
     with pytest.raises(KeyboardInterrupt):
         fail(target, KeyboardInterrupt())
     assert [(file.name, file.read_text()) for file in target.iterdir()] == [("a.txt", "first")]
+    (target / "b.txt").mkdir()
+
+    def write_both():
+        with output_folder(target) as folder:
+            (folder / "a.txt").write_text("third")
+            (folder / "b.txt").write_text("third")
+
+    with pytest.raises(OutputError, match=r"b\.txt there is a folder"):
+        write_both()
+    assert (target / "a.txt").read_text() == "first"
     with pytest.raises(OutputError, match="No space left"):
         fail(tmp_path / "other" / "deep", OSError(28, "No space left on device"))
     assert not (tmp_path / "other").exists()

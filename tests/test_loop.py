@@ -151,7 +151,22 @@ class TestDegenerateData:
         eps = np.finfo(images.dtype).eps
         for part in (found.params.template, found.params.background):
             np.testing.assert_allclose(part, value, rtol=4 * eps)
-        assert 0 < found.params.noise_scale <= max(4 * eps * abs(value), 1e-9)
+        assert 0 < found.params.noise_scale <= max(4 * eps * abs(value), eps)
+
+    def test_pixels_of_any_size(self, problem, hard):
+        """Squares of such pixels overflow or vanish in single precision; their own size is the unit."""
+        images, start = problem
+        usual = jaxem.fit(images, start, hard=hard, max_iterations=5)
+        for power in (-70, 70):
+            factor = 2.0**power
+            scaled = start._replace(
+                **{n: getattr(start, n) * factor for n in ("template", "background", "noise_scale")}
+            )
+            fit = jaxem.fit(images * np.float32(factor), scaled, hard=hard, max_iterations=5)
+            assert fit.status == usual.status
+            np.testing.assert_allclose(fit.params.template / factor, usual.params.template, rtol=1e-4, atol=1e-4)
+            np.testing.assert_allclose(fit.params.noise_scale / factor, usual.params.noise_scale, rtol=1e-4)
+            np.testing.assert_allclose(float(fit.elbo) + images.size * power * np.log(2), usual.elbo, rtol=1e-5, atol=2)
 
     def test_duplicate_frames(self, problem, hard):
         images, start = problem
