@@ -19,7 +19,7 @@ import numpy as np
 import peers
 
 import jaxem
-from jaxem import em, loop, model
+from jaxem import batches, em, loop, model
 
 SHAPES = [((200, 100, 200), (60, 40)), ((512, 64, 64), (16, 16)), ((1000, 50, 100), (30, 20))]
 
@@ -44,13 +44,13 @@ def jaxem_fit(images, *start, hard=False):
     options = loop.fit_options(jnp.asarray(images), hard, 0.0, 1, 0.0, None)
     batch_size = options["batch_size"]
     stack = jax.jit(model.centre)(jnp.asarray(images))
-    expectation = jax.jit(lambda stack, theta: em.expectation(stack, theta, hard=hard, batch_size=batch_size))
+    expectation = jax.jit(lambda stack, theta: batches.expectation(stack, theta, hard=hard, batch_size=batch_size))
     statistics, _ = expectation(stack, model.to_stack(params, stack))
 
     @jax.jit
     def once(stack, statistics):
         found = em.maximise(stack, statistics, params.template.shape, jnp.float32(0))
-        return model.from_stack(found, stack), em.expectation(stack, found, hard=hard, batch_size=batch_size)[1]
+        return model.from_stack(found, stack), batches.expectation(stack, found, hard=hard, batch_size=batch_size)[1]
 
     def iterate():
         found, evidence = jax.block_until_ready(once(stack, statistics))

@@ -14,7 +14,8 @@ import jax.numpy as jnp
 from jax import lax
 
 from jaxem import checks
-from jaxem.em import Statistics, expectation, log_smoothing, maximise
+from jaxem.batches import expectation
+from jaxem.em import Statistics, log_smoothing, maximise
 from jaxem.model import Params, Stack, centre, from_stack, to_stack
 
 

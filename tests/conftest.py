@@ -12,6 +12,12 @@ jax.config.update("jax_numpy_dtype_promotion", "strict")
 TOLERANCE = {np.dtype("float32"): 2e-4, np.dtype("float64"): 1e-9}
 
 
+def close(actual, expected, dtype):
+    """The right dtype, and the right numbers as far as it carries."""
+    assert actual.dtype == dtype
+    np.testing.assert_allclose(actual, expected, rtol=TOLERANCE[dtype], atol=TOLERANCE[dtype])
+
+
 @pytest.fixture(params=["float32", "float64"])
 def dtype(request):
     if request.param == "float64" and not jax.config.jax_enable_x64:

@@ -77,20 +77,18 @@ def test_batches_change_nothing_but_rounding(problem, dtype):
             np.testing.assert_allclose(a, b, rtol=rtol, atol=rtol)
 
 
+def run_untraced(images, start, tolerance):
+    """`fit` without its compiled cache, for what is broken on purpose."""
+    options = loop.fit_options(images, False, 0.0, 20, tolerance, None)
+    return loop.run(loop.centre(jnp.asarray(images)), start, **options)
+
+
 def test_a_fall_is_reported_and_not_called_converged(problem, monkeypatch):
     """A real step cannot fall, so one is broken on purpose: the third M-step forgets its template."""
     images, start = problem
     maximise = loop.maximise
     monkeypatch.setattr(loop, "maximise", lambda *args: (p := maximise(*args))._replace(template=p.template * 0.5))
-    fit = loop.run(
-        loop.centre(jnp.asarray(images)),
-        start,
-        hard=False,
-        prior_smoothing=jnp.asarray(0, images.dtype),
-        max_iterations=20,
-        tolerance=jnp.asarray(-jnp.inf, images.dtype),
-        batch_size=60,
-    )
+    fit = run_untraced(images, start, tolerance=-jnp.inf)
     assert consistent(fit, 20) == Status.DECREASED
 
 
@@ -104,15 +102,7 @@ def test_a_nonfinite_step_is_rejected(problem, monkeypatch):
         return params._replace(background=jnp.where(params.noise_scale < reached, jnp.inf, params.background))
 
     monkeypatch.setattr(loop, "maximise", overflow)
-    fit = loop.run(
-        loop.centre(jnp.asarray(images)),
-        start,
-        hard=False,
-        prior_smoothing=jnp.asarray(0, images.dtype),
-        max_iterations=20,
-        tolerance=jnp.asarray(1e-3, images.dtype),
-        batch_size=60,
-    )
+    fit = run_untraced(images, start, tolerance=1e-3)
     assert consistent(fit, 20) == Status.NONFINITE
     assert 0 < fit.num_iterations < 20
     assert np.isfinite(fit.elbo)

@@ -4,17 +4,12 @@ import jax
 import numpy as np
 import oracle
 import pytest
-from conftest import TOLERANCE
+from conftest import close
 from problems import SHAPES, cast, random_problem, random_probs
 
 import jaxem
 
 shapes = pytest.mark.parametrize(("stack_shape", "template_shape"), SHAPES)
-
-
-def close(actual, expected, dtype):
-    assert actual.dtype == dtype
-    np.testing.assert_allclose(actual, expected, rtol=TOLERANCE[dtype], atol=TOLERANCE[dtype])
 
 
 @shapes

@@ -7,17 +7,12 @@ import jax.numpy as jnp
 import numpy as np
 import oracle
 import pytest
-from conftest import TOLERANCE
+from conftest import close
 from problems import SHAPES
 
 from jaxem import windows
 
 shapes = pytest.mark.parametrize(("stack_shape", "template_shape"), SHAPES)
-
-
-def close(actual, expected, dtype):
-    assert actual.dtype == dtype
-    np.testing.assert_allclose(actual, expected, rtol=TOLERANCE[dtype], atol=TOLERANCE[dtype])
 
 
 @shapes
