@@ -60,7 +60,9 @@ def infer(stack: Stack, params: Params, *, hard: bool) -> Posterior | Positions:
         flat = odds.reshape(len(odds), -1)
         best = jnp.argmax(flat, axis=1)
         corners = jnp.stack(jnp.unravel_index(best, odds.shape[1:]), axis=-1).astype(jnp.int32)
-        return Positions(corners, log_background(stack, params) + jnp.max(flat, axis=1))
+        # Not jnp.max, which XLA lets ignore NaN on a CPU; argmax finds it.
+        highest = jnp.take_along_axis(flat, best[:, None], axis=1)[:, 0]
+        return Positions(corners, log_background(stack, params) + highest)
     total = jax.nn.logsumexp(odds, axis=(1, 2))
     return Posterior(jnp.exp(odds - total[:, None, None]), log_background(stack, params) + total)
 

@@ -17,6 +17,8 @@ from jaxem.loop import Fit, fit
 from jaxem.model import Params
 from jaxem.restarts import Restarts, keep_best, random_params
 
+LOCATE_PIXELS = 2**22
+
 
 class Options(NamedTuple):
     """What a search takes besides the images; as for `jaxem.fit_restarts`."""
@@ -75,6 +77,6 @@ def run_restarts(images: np.ndarray, options: Options, report: Callable[[int, Fi
 
 def locate(images: np.ndarray, params: Params) -> np.ndarray:
     """The most probable corner of each image, (K, 2), a few million pixels at a time."""
-    step = max(1, 2**22 // images[0].size)
+    step = max(1, LOCATE_PIXELS // images[0].size)
     batches = (images[start : start + step] for start in range(0, len(images), step))
     return np.concatenate([np.asarray(e_step(batch, params, hard=True).corners) for batch in batches])

@@ -79,6 +79,16 @@ CASES = {
         ValueError,
         r"positions.corners.*\(4, 5\).*image 0 has \(5, 0\)",
     ),
+    "negative corners": (
+        lambda: jaxem.m_step(IMAGES, jaxem.Positions(CORNERS - np.array([0, 1])), (2, 3)),
+        ValueError,
+        r"positions.corners.*image 0 has \(0, -1\)",
+    ),
+    "many old-style keys": (
+        lambda: jaxem.random_params(jax.random.split(jax.random.PRNGKey(0)), IMAGES, (2, 3)),
+        TypeError,
+        r"one random key.*\(2, 2\)",
+    ),
     "corners of other images": (
         lambda: jaxem.m_step(IMAGES, jaxem.Positions(CORNERS[:2]), (2, 3)),
         ValueError,

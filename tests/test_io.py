@@ -59,6 +59,14 @@ def test_colour_becomes_grey_on_the_same_scale(tmp_path):
     np.testing.assert_allclose(read_frames(tmp_path / "colour.npy"), expected, rtol=1e-5)
 
 
+def test_palette_tiff(tmp_path):
+    palette = np.zeros((3, 256), np.uint16)
+    palette[0], palette[1] = np.arange(256) * 200, 7 * np.arange(256)
+    write = partial(tifffile.imwrite, photometric="palette", colormap=palette)
+    found = read_frames(folder_of(tmp_path / "palette", GREY8, "tif", write))
+    np.testing.assert_allclose(found, (WEIGHTS[0] * 200 + WEIGHTS[1] * 7) * GREY8.astype(float), rtol=1e-5)
+
+
 def test_compressed_tiff(tmp_path):
     lzw = folder_of(
         tmp_path / "lzw", GREY16, "tif", lambda file, frame: Image.fromarray(frame).save(file, compression="tiff_lzw")

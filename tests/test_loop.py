@@ -92,14 +92,17 @@ def test_a_fall_is_reported_and_not_called_converged(problem, monkeypatch):
     assert consistent(fit, 20) == Status.DECREASED
 
 
-def test_a_nonfinite_step_is_rejected(problem, monkeypatch):
+@pytest.mark.parametrize(("field", "value"), [("background", jnp.inf), ("prior", 0.0)])
+def test_a_nonfinite_step_is_rejected(problem, monkeypatch, field, value):
+    """An infinite background makes the objective NaN, an impossible prior minus infinity."""
     images, start = problem
     reached = 1.02 * jaxem.fit(images, start).params.noise_scale
     maximise = loop.maximise
 
     def overflow(stack, statistics, template_shape, prior_smoothing):
         params = maximise(stack, statistics, template_shape, prior_smoothing)
-        return params._replace(background=jnp.where(params.noise_scale < reached, jnp.inf, params.background))
+        broken = jnp.where(params.noise_scale < reached, value, getattr(params, field))
+        return params._replace(**{field: broken})
 
     monkeypatch.setattr(loop, "maximise", overflow)
     fit = run_untraced(images, start, tolerance=1e-3)
@@ -130,6 +133,7 @@ class TestDegenerateData:
             found = jaxem.fit_restarts(jax.random.key(0), broken, SHAPE, num_restarts=3, hard=hard)
             assert set(found.runs.status.tolist()) == {Status.NONFINITE}
             assert not np.isfinite(found.best.elbo)
+            assert all(bool(jnp.isfinite(leaf).all()) for leaf in found.best.params)
 
     @pytest.mark.parametrize("value", [0.0, 0.1, -7.0, 1e6])
     def test_a_constant_stack(self, problem, hard, value):
@@ -141,7 +145,7 @@ class TestDegenerateData:
         eps = np.finfo(images.dtype).eps
         for part in (found.params.template, found.params.background):
             np.testing.assert_allclose(part, value, rtol=4 * eps)
-        assert 0 < found.params.noise_scale <= max(4 * eps * abs(value), eps)
+        assert max(0.5 * eps * abs(value), 1e-9) < found.params.noise_scale <= max(4 * eps * abs(value), eps)
 
     def test_pixels_of_any_size(self, problem, hard):
         """Squares of such pixels overflow or vanish in single precision; their own size is the unit."""
@@ -187,11 +191,14 @@ class TestDegenerateData:
         assert (fit.params.prior[2] == 0).all()
         assert (jaxem.e_step(images, fit.params, hard=True).corners[:, 0] != 2).all()
 
-    def test_a_prior_of_zeros_is_no_start(self, problem, hard):
+    def test_a_prior_of_zeros_or_with_nan_is_no_start(self, problem, hard):
         images, start = problem
+        one_nan = np.array(start.prior)
+        one_nan[3, 4] = np.nan
         for alpha in (0.0, 6.0):
-            fit = jaxem.fit(images, start._replace(prior=np.zeros((9, 10))), hard=hard, prior_smoothing=alpha)
-            assert consistent(fit) == Status.NONFINITE
+            for prior in (np.zeros((9, 10)), one_nan):
+                fit = jaxem.fit(images, start._replace(prior=prior), hard=hard, prior_smoothing=alpha)
+                assert consistent(fit) == Status.NONFINITE
 
 
 def test_pixels_never_uncovered_get_the_mean_image(problem):
@@ -201,6 +208,17 @@ def test_pixels_never_uncovered_get_the_mean_image(problem):
     params = jaxem.m_step(images, jaxem.Positions(corners), (4, 14))
     np.testing.assert_allclose(params.background[1:4], images.mean(axis=0)[1:4], rtol=1e-5)
     np.testing.assert_allclose(params.background[0], images[1::2].mean(axis=0)[0], rtol=1e-5)
+
+    # Probabilities leave rounding of what is seen there, which must not pass for a view.
+    weights = np.random.default_rng(3).dirichlet([0.3, 0.7], size=60).astype(images.dtype)[:, :, None]
+    soft = jaxem.m_step(images[:, :5], jaxem.Posterior(weights), (4, 14))
+    np.testing.assert_allclose(soft.background[1:4], images.mean(axis=0)[1:4], rtol=1e-5)
+
+    # One view in sixty is a view.
+    corners = np.zeros((60, 2), int)
+    corners[17] = [5, 0]
+    once = jaxem.m_step(images, jaxem.Positions(corners), (4, 14))
+    np.testing.assert_allclose(once.background[:4], images[17, :4], rtol=1e-4, atol=1e-4)
 
 
 def test_every_status_explains_itself():

@@ -63,6 +63,7 @@ def test_random_starts_scale_with_the_data(dtype):
     assert -1e-3 < pixels.min() < 0.05  # evenly spread data in [0, 1] give the paper's U[0, 1]
     assert 0.95 < pixels.max() < 1 + 1e-3
     np.testing.assert_allclose(start.prior, 1 / 90, rtol=1e-6)
+    assert not np.isin(start.template, start.background).any()  # drawn apart
     other = jaxem.random_params(key, 200 * images - 50, (3, 4))
     tolerance = {"rtol": 1e-4, "atol": 1e-4}
     np.testing.assert_allclose(other.template, 200 * start.template - 50, **tolerance)

@@ -99,6 +99,8 @@ def test_gradients_are_finite_where_the_prior_and_the_posterior_are_zero(problem
     params = params._replace(prior=params.prior.at[1].set(0.0))
     posterior = jaxem.e_step(images, params)
     assert (posterior.probs[:, 1] == 0).all()
+    evidence = jaxem.log_likelihood(images, params).sum()
+    np.testing.assert_allclose(jaxem.elbo(images, params, posterior), evidence, rtol=1e-5)
     for function in (
         lambda p: jaxem.log_likelihood(images, p).sum(),
         lambda p: jaxem.elbo(images, p, posterior),
