@@ -64,7 +64,8 @@ def infer(stack: Stack, params: Params, *, hard: bool) -> Posterior | Positions:
         highest = jnp.take_along_axis(flat, best[:, None], axis=1)[:, 0]
         return Positions(corners, log_background(stack, params) + highest)
     total = jax.nn.logsumexp(odds, axis=(1, 2))
-    return Posterior(jnp.exp(odds - total[:, None, None]), log_background(stack, params) + total)
+    # Not exp(odds - total): where the odds are 1e5, the total's rounding alone would change every probability by 1 %.
+    return Posterior(jax.nn.softmax(odds, axis=(1, 2)), log_background(stack, params) + total)
 
 
 def summarise(stack: Stack, posterior: Posterior | Positions, template_shape: Shape) -> Statistics:

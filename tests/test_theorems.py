@@ -70,6 +70,15 @@ def test_the_objective_never_falls(stack_shape, template_shape, hard, prior_smoo
     assert (fall / size).max() <= 4 * np.finfo(dtype).eps
 
 
+def test_probabilities_sum_to_one_however_large_the_odds():
+    """A background far off raises the odds of all positions alike, so that the posterior stays spread."""
+    images = 1e-3 * np.random.default_rng(15).normal(size=(5, 90, 100)).astype("float32")
+    flat = jaxem.Params(np.zeros((70, 60)), np.full((90, 100), 2.0), 0.2, np.full((21, 41), 1 / 861))
+    probs = np.asarray(jaxem.e_step(images, jaxem.Params(*map(np.float32, flat))).probs, "float64")
+    assert probs.max() < 0.99
+    np.testing.assert_allclose(probs.sum(axis=(1, 2)), 1, atol=1e-6)
+
+
 def test_fishers_identity(problem):
     """The M-step's sums are the gradient of the log likelihood, which autodiff gives without them."""
     images, params = problem
