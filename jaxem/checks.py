@@ -92,7 +92,7 @@ def as_corners(corners: Any, images: jax.Array, template_shape: Shape) -> jax.Ar
             k = int(outside.any(axis=1).argmax())
             raise ValueError(
                 f"positions.corners must lie between (0, 0) and {tuple(last.tolist())}, "
-                f"but image {k} has {tuple(corners[k].tolist())}."
+                f"but image {k} has {tuple(np.asarray(corners)[k].tolist())}."
             )
     return corners.astype(jnp.int32)
 
@@ -102,6 +102,7 @@ def as_number(name: str, value: Any, dtype: Any, *, at_least: float | None = Non
     number = _as_real_array(name, value)
     _expect_shape(name, number, (), "a scalar")
     if at_least is not None and not isinstance(number, jax.core.Tracer):
+        number = np.asarray(number)
         if not number >= at_least:
             raise ValueError(f"{name} must be at least {at_least:g}, but is {number}.")
         if number > jnp.finfo(dtype).max:

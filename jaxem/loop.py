@@ -94,8 +94,8 @@ def fit(
         hard: hard EM, one corner an image instead of probabilities (static).
         prior_smoothing: alpha >= 0, pseudo-counts spread evenly over all corners (traced).
         max_iterations: at most so many iterations (static).
-        tolerance: the smallest gain that counts as progress, nats per image (traced). Zero runs until the objective
-            falls, minus infinity until the iterations run out.
+        tolerance: the smallest gain that counts as progress, nats per image (traced). Zero runs until nothing is
+            gained, minus infinity until the iterations run out.
         batch_size: images worked on at a time; by default as many as make about a million pixels (static).
 
     Returns:
@@ -170,9 +170,11 @@ def run(
 
     def step(carry: _Carry) -> _Carry:
         params = maximise(stack, carry.statistics, template_shape, prior_smoothing)
+        params = params if hard else _keep_possible(params, carry.params)
         statistics, _, objective = evaluate(params)
         gain = objective - carry.elbo
-        status = jnp.where(gain < tolerance * num_images, Status.CONVERGED, Status.RUNNING)
+        still = (gain < tolerance * num_images) | ((gain <= 0) & (tolerance >= 0))
+        status = jnp.where(still, Status.CONVERGED, Status.RUNNING)
         status = jnp.where(gain < -rounding(carry), Status.DECREASED, status)
         num_iterations = carry.num_iterations + 1
         history = carry.history.at[num_iterations].set(objective)
@@ -188,8 +190,19 @@ def run(
     statistics, log_density, objective = evaluate(start)
     history = jnp.full(max_iterations + 1, jnp.nan, objective.dtype).at[0].set(objective)
     # The objective may start at minus infinity, where a prior with zeros is smoothed: the first step mends that.
-    status = jnp.where(jnp.isfinite(log_density), Status.RUNNING, Status.NONFINITE).astype(jnp.int32)
+    sound = jnp.isfinite(log_density) & (prior_smoothing >= 0)
+    status = jnp.where(sound, Status.RUNNING, Status.NONFINITE).astype(jnp.int32)
     end = lax.while_loop(unfinished, step, _Carry(start, statistics, objective, history, jnp.int32(0), status))
     status = jnp.where(end.status == Status.RUNNING, Status.MAX_ITERATIONS, end.status).astype(jnp.int32)
     found = jax.tree.map(partial(jnp.where, end.num_iterations > 0), from_stack(end.params, stack), params)
     return Fit(found, end.elbo, end.history, end.num_iterations, status)
+
+
+def _keep_possible(new: Params, old: Params) -> Params:
+    """What soft EM finds improbable it never finds impossible.
+
+    Probabilities below the smallest number round to zero, and a prior of zero is never left again: in single precision
+    that would freeze the first positions that a run hits on.
+    """
+    smallest = jnp.finfo(new.prior.dtype).tiny
+    return new._replace(prior=jnp.maximum(new.prior, jnp.where(old.prior > 0, smallest, 0)))

@@ -77,9 +77,9 @@ def test_batches_change_nothing_but_rounding(problem, dtype):
             np.testing.assert_allclose(a, b, rtol=rtol, atol=rtol)
 
 
-def run_untraced(images, start, tolerance):
+def run_untraced(images, start, tolerance, hard=False):
     """`fit` without its compiled cache, for what is broken on purpose."""
-    options = loop.fit_options(images, False, 0.0, 20, tolerance, None)
+    options = loop.fit_options(images, hard, 0.0, 20, tolerance, None)
     return loop.run(loop.centre(jnp.asarray(images)), start, **options)
 
 
@@ -92,11 +92,11 @@ def test_a_fall_is_reported_and_not_called_converged(problem, monkeypatch):
     assert consistent(fit, 20) == Status.DECREASED
 
 
-@pytest.mark.parametrize(("field", "value"), [("background", jnp.inf), ("prior", 0.0)])
-def test_a_nonfinite_step_is_rejected(problem, monkeypatch, field, value):
+@pytest.mark.parametrize(("field", "value", "hard"), [("background", jnp.inf, False), ("prior", 0.0, True)])
+def test_a_nonfinite_step_is_rejected(problem, monkeypatch, field, value, hard):
     """An infinite background makes the objective NaN, an impossible prior minus infinity."""
     images, start = problem
-    reached = 1.02 * jaxem.fit(images, start).params.noise_scale
+    reached = 1.02 * jaxem.fit(images, start, hard=hard).params.noise_scale
     maximise = loop.maximise
 
     def overflow(stack, statistics, template_shape, prior_smoothing):
@@ -105,7 +105,7 @@ def test_a_nonfinite_step_is_rejected(problem, monkeypatch, field, value):
         return params._replace(**{field: broken})
 
     monkeypatch.setattr(loop, "maximise", overflow)
-    fit = run_untraced(images, start, tolerance=1e-3)
+    fit = run_untraced(images, start, tolerance=1e-3, hard=hard)
     assert consistent(fit, 20) == Status.NONFINITE
     assert 0 < fit.num_iterations < 20
     assert np.isfinite(fit.elbo)
@@ -219,6 +219,31 @@ def test_pixels_never_uncovered_get_the_mean_image(problem):
     corners[17] = [5, 0]
     once = jaxem.m_step(images, jaxem.Positions(corners), (4, 14))
     np.testing.assert_allclose(once.background[:4], images[17, :4], rtol=1e-4, atol=1e-4)
+
+
+def test_single_precision_does_not_freeze_positions():
+    """Large windows and little noise: far off the best corner probabilities underflow in float32, not in float64."""
+    rng = np.random.default_rng(33)
+    truth = random_params(rng, (40, 50), (20, 24), noise_scale=0.3)
+    images, _ = sample(rng, truth._replace(prior=np.full((21, 27), 1 / 567)), 30)
+    images = images.astype("float32")
+    fit = jaxem.fit(images, jaxem.random_params(jax.random.key(1), images, (20, 24)), max_iterations=2)
+    assert (jaxem.e_step(images, fit.params).probs == 0).any()
+    assert (fit.params.prior > 0).all()
+
+
+def test_nothing_gained_is_an_end(problem):
+    images, start = problem
+    assert consistent(jaxem.fit(images, start, hard=True, tolerance=0.0)) == Status.CONVERGED
+
+
+def test_negative_smoothing_that_only_shows_when_run(problem):
+    images, start = problem
+    fit = jax.jit(lambda alpha: jaxem.fit(images, start, prior_smoothing=alpha))(-3.0)
+    assert consistent(fit) == Status.NONFINITE
+    alpha = jnp.asarray(1.0, images.dtype)
+    closed_over = jax.jit(lambda x: jaxem.fit(x, start, prior_smoothing=alpha))(images)
+    assert consistent(closed_over) == Status.CONVERGED
 
 
 def test_every_status_explains_itself():
