@@ -12,100 +12,188 @@ from typing import Any, Literal, NamedTuple, cast, overload
 
 import jax
 import jax.numpy as jnp
+from jax import lax
 
-from jaxem import checks
+from jaxem import checks, compensated
+from jaxem.compensated import Pair, pair
 from jaxem.model import (
     Params,
     Positions,
     Posterior,
-    Stack,
-    centre,
+    Terms,
     from_stack,
     log_background,
     log_odds,
     log_odds_at,
     log_prior,
+    terms,
     to_stack,
 )
-from jaxem.windows import Shape, backproject, coverage, gather, paste, positions_shape
+from jaxem.stack import Stack, Totals, add_up, centre
+from jaxem.windows import Shape, gather, paste, positions_shape
+
+
+class Sums(NamedTuple):
+    """What a posterior and the images say together: sums over images, to be added up over batches.
+
+    ==============  =========================  ==================  ===========================================
+    field           formula                    shape               meaning
+    ==============  =========================  ==================  ===========================================
+    counts          n = sum_k q_k              (H-h+1, W-w+1)      expected number of templates at each corner
+    backprojection  sum_k q_k corr R_k         `Stack.backproject`  residuals under the template
+    covered_sum     V = sum_k c_k R_k          (H, W)              residuals where the template covers
+    entropy         - sum_k sum_d q_k ln q_k   ()                  of the posteriors, nats; zero if hard
+    ==============  =========================  ==================  ===========================================
+    """
+
+    counts: jax.Array
+    backprojection: jax.Array
+    covered_sum: jax.Array
+    entropy: jax.Array
 
 
 class Statistics(NamedTuple):
-    """What a posterior and the images say together: sums over images, to be added across batches.
+    """All that an M-step and the ELBO need to know of a posterior.
 
-    =============  ==================  ================  ===========================================
-    field          formula             shape             meaning
-    =============  ==================  ================  ===========================================
-    num_images     K                   ()                how many images
-    counts         sum_k q_k           (H-h+1, W-w+1)    expected number of templates at each corner
-    template_sum   sum_k q_k corr R_k  (h, w)            residuals under the template
-    covered_sum    sum_k c_k R_k       (H, W)            residuals where the template covers
-    residual_sum   sum_k R_k           (H, W)            all residuals
-    square_sum     sum_kp R_k[p]^2     ()                their squares
-    =============  ==================  ================  ===========================================
+    ============  ==========================  ==============  ===========================================
+    field         formula                     shape           meaning
+    ============  ==========================  ==============  ===========================================
+    counts        n                           (H-h+1, W-w+1)  expected number of templates at each corner
+    covered       c = coverage of n           (H, W)          expected number of templates over each pixel
+    template_sum  T = sum_k q_k corr R_k      (h, w)          images under the template, less the offset
+                  + n corr B0
+    covered_sum   V                           (H, W)          residuals where the template covers
+    entropy       - sum_k sum_d q_k ln q_k    ()              of the posteriors, nats; zero if hard
+    ============  ==========================  ==============  ===========================================
     """
 
-    num_images: jax.Array
     counts: jax.Array
+    covered: jax.Array
     template_sum: jax.Array
     covered_sum: jax.Array
-    residual_sum: jax.Array
-    square_sum: jax.Array
+    entropy: jax.Array
 
 
-def infer(stack: Stack, params: Params, *, hard: bool) -> Posterior | Positions:
-    """The posterior over corners given centred images and parameters."""
-    odds = log_odds(stack, params)
+class Evidence(NamedTuple):
+    """What the E-step learns about each image besides its posterior.
+
+    =========  ==============================================================  =====  =====
+    field      formula                                                         shape  unit
+    =========  ==============================================================  =====  =====
+    log_ratio  ln p(X_k) - ln N(X_k; B, s^2), or ln p(X_k, d_k) - ... if hard  (K,)   nats
+    entropy    - sum_d q_k(d) ln q_k(d), zero if hard                          (K,)   nats
+    =========  ==============================================================  =====  =====
+    """
+
+    log_ratio: jax.Array
+    entropy: jax.Array
+
+
+def infer(stack: Stack, terms: Terms, template_shape: Shape, *, hard: bool) -> tuple[Posterior | Positions, Evidence]:
+    """The posterior over corners, and what else the log odds of the images say."""
+    odds = log_odds(stack, terms, template_shape)
+    flat = odds.reshape(len(odds), -1)
     if hard:
-        flat = odds.reshape(len(odds), -1)
         best = jnp.argmax(flat, axis=1)
         corners = jnp.stack(jnp.unravel_index(best, odds.shape[1:]), axis=-1).astype(jnp.int32)
         # Not jnp.max, which XLA lets ignore NaN on a CPU; argmax finds it.
         highest = jnp.take_along_axis(flat, best[:, None], axis=1)[:, 0]
-        return Positions(corners, log_background(stack, params) + highest)
-    total = jax.nn.logsumexp(odds, axis=(1, 2))
-    # Not exp(odds - total): where the odds are 1e5, the total's rounding alone would change every probability by 1 %.
-    return Posterior(jax.nn.softmax(odds, axis=(1, 2)), log_background(stack, params) + total)
+        return Positions(corners), Evidence(highest, jnp.zeros_like(highest))
+    highest = lax.stop_gradient(jnp.max(flat, axis=1))
+    highest = jnp.where(jnp.isfinite(highest), highest, 0)
+    below = flat - highest[:, None]
+    weights = jnp.exp(below)
+    total = jnp.sum(weights, axis=1)
+    # Not exp(odds - log evidence): where the odds are 1e5, its rounding alone would change every probability by 1 %.
+    probs = weights / total[:, None]
+    entropy = jnp.log(total) - jnp.sum(probs * jnp.where(probs > 0, below, 0), axis=1)
+    return Posterior(probs.reshape(odds.shape)), Evidence(highest + jnp.log(total), entropy)
 
 
-def summarise(stack: Stack, posterior: Posterior | Positions, template_shape: Shape) -> Statistics:
-    """The posterior's sums over the images; hard positions gather windows where soft ones need transforms."""
-    residuals = stack.residuals
+def summarise(
+    stack: Stack,
+    posterior: Posterior | Positions,
+    entropy: jax.Array,
+    template_shape: Shape,
+    weights: jax.Array | None = None,
+) -> Sums:
+    """The posterior's sums over the images, each with a weight (K,) if weights are given.
+
+    Hard positions gather windows where soft ones need transforms.
+    """
+    entropy = jnp.sum(entropy if weights is None else entropy * weights)
     if isinstance(posterior, Positions):
         corners = posterior.corners
-        windows = gather(residuals, corners, template_shape)
-        positions = positions_shape(stack.image_shape, template_shape)
-        counts = jnp.zeros(positions, residuals.dtype).at[corners[:, 0], corners[:, 1]].add(1)
-        template_sum = jnp.sum(windows, axis=0)
-        covered_sum = paste(windows, corners, stack.image_shape)
-    else:
-        counts = jnp.sum(posterior.probs, axis=0)
-        template_sum = backproject(residuals, posterior.probs)
-        covered_sum = jnp.sum(coverage(posterior.probs, template_shape) * residuals, axis=0)
-    num_images = jnp.array(len(residuals), residuals.dtype)
-    return Statistics(num_images, counts, template_sum, covered_sum, jnp.sum(residuals, axis=0), jnp.sum(residuals**2))
+        windows = gather(stack.residuals, corners, template_shape)
+        ones = jnp.ones(len(windows), windows.dtype) if weights is None else weights
+        windows = windows * ones[:, None, None]
+        counts = jnp.zeros(positions_shape(stack.image_shape, template_shape), windows.dtype)
+        counts = counts.at[corners[:, 0], corners[:, 1]].add(ones)
+        return Sums(counts, jnp.sum(windows, axis=0), paste(windows, corners, stack.image_shape), entropy)
+    probs = posterior.probs if weights is None else posterior.probs * weights[:, None, None]
+    counts = jnp.sum(probs, axis=0)
+    return Sums(counts, stack.backproject(probs), stack.covered_sum(probs, template_shape), entropy)
 
 
-def maximise(stack: Stack, statistics: Statistics, template_shape: Shape, prior_smoothing: jax.Array) -> Params:
+def complete(stack: Stack, sums: Sums, template_shape: Shape, *, hard: bool) -> Statistics:
+    """The statistics of the whole stack."""
+    counts, backprojection, covered_sum, entropy = sums
+    # Transformed back apart: the reference is large, and rounds away what the residuals say if it is added before.
+    own = backprojection if hard else stack.template_of(backprojection, template_shape)
+    template_sum = own + stack.template_of(stack.backproject_reference(counts), template_shape)
+    return Statistics(counts, stack.coverage(counts, template_shape), template_sum, covered_sum, entropy)
+
+
+def maximise(stack: Stack, totals: Totals, statistics: Statistics, prior_smoothing: jax.Array) -> Params:
     """The parameters that maximise the expected log joint (and the smoothed prior's) given its statistics."""
-    num_images, counts, template_sum, covered_sum, residual_sum, square_sum = statistics
-    reference = stack.reference
+    num_images, residual_sum, _ = totals
+    counts, covered, template_sum, covered_sum, _ = statistics
 
     prior = (counts + prior_smoothing / counts.size) / (num_images + prior_smoothing)
-
-    from_reference = backproject(reference[None], counts[None])
-    template = (template_sum + from_reference) / num_images
-
-    covered = coverage(counts, template_shape)
+    template = template_sum / num_images
     visible = visible_counts(covered, num_images)
-    visible_sum = residual_sum - covered_sum
-    shift = jnp.where(visible > 0, visible_sum / jnp.where(visible > 0, visible, 1), 0)
+    shift = jnp.where(visible > 0, (residual_sum - covered_sum) / jnp.where(visible > 0, visible, 1), 0)
+    background = stack.reference + shift
 
-    # Squares about the new F and B: about the reference, less what moving to the best F and B gains.
-    covered_squares = jnp.sum(reference * (2 * covered_sum + reference * covered))
-    squares = square_sum + covered_squares - num_images * jnp.sum(template**2) - jnp.sum(shift * visible_sum)
-    variance = squares / (num_images * reference.size)
-    return Params(template, reference + shift, jnp.sqrt(jnp.maximum(variance, stack.variance_floor)), prior)
+    squares = expected_squares(stack, totals, statistics, template, background).high
+    variance = squares / (num_images * background.size)
+    return Params(template, background, jnp.sqrt(jnp.maximum(variance, stack.variance_floor)), prior)
+
+
+def expected_squares(
+    stack: Stack, totals: Totals, statistics: Statistics, template: jax.Array, background: jax.Array
+) -> Pair:
+    """C = sum_k sum_d q_k(d) |X_k - scene with the template at d|^2, over all pixels.
+
+    Sums over pixels and rows average their rounding out; the total of the rows is kept in twice the precision, since a
+    thousandth of a nat is 1e-10 of it for large images.
+    """
+    num_images, residual_sum, square_sum = totals
+    _, covered, template_sum, covered_sum, _ = statistics
+    shift = background - stack.reference
+    everywhere = shift * (num_images * shift - 2 * residual_sum)
+    behind = background * (2 * covered_sum + covered * (2 * stack.reference - background))
+    template_rows = jnp.sum(template * (num_images * template - 2 * template_sum), axis=1)
+    rows = jnp.concatenate([jnp.sum(everywhere + behind, axis=1), template_rows, jnp.stack(square_sum)])
+    return compensated.total(rows)
+
+
+def bound(stack: Stack, totals: Totals, params: Params, statistics: Statistics) -> Pair:
+    """The ELBO of the whole stack, nats, at the posterior of the statistics.
+
+    -KHW/2 ln(2 pi s^2) - C / (2 s^2) + sum_d n(d) ln A(d) + entropy, and KHW ln(scale) less
+    """
+    template, background, noise_scale, prior = params
+    counts, entropy = statistics.counts, statistics.entropy
+    squares = expected_squares(stack, totals, statistics, template, background)
+    variance = compensated.multiply(pair(noise_scale), pair(noise_scale))
+
+    num_pixels = compensated.multiply(pair(totals.num_images), pair(jnp.full_like(noise_scale, background.size)))
+    log_scale = compensated.scale(compensated.log(noise_scale * stack.scale), 2)
+    log_pixel = compensated.add(log_scale, compensated.constant(compensated.LN_2_PI, noise_scale.dtype))
+    twice = compensated.add(compensated.multiply(num_pixels, log_pixel), compensated.divide(squares, variance))
+    at_positions = jnp.sum(jnp.where(counts > 0, counts * log_prior(prior), 0))
+    return compensated.add(compensated.scale(twice, -0.5), pair(at_positions + entropy))
 
 
 def visible_counts(covered: jax.Array, num_images: jax.Array) -> jax.Array:
@@ -160,7 +248,12 @@ def e_step(images: Any, params: Params, *, hard: bool = False) -> Posterior | Po
 @partial(jax.jit, static_argnames="hard")
 def _e_step(images: jax.Array, params: Params, hard: bool) -> Posterior | Positions:
     stack = centre(images)
-    return infer(stack, to_stack(params, stack), hard=hard)
+    params = to_stack(params, stack)
+    posterior, evidence = infer(stack, terms(stack, params), params.template.shape, hard=hard)
+    log_density = log_background(stack, params) + evidence.log_ratio
+    if isinstance(posterior, Positions):
+        return posterior._replace(log_joint=log_density)
+    return posterior._replace(log_evidence=log_density)
 
 
 def m_step(
@@ -205,8 +298,10 @@ def _m_step(
     images: jax.Array, posterior: Posterior | Positions, prior_smoothing: jax.Array, template_shape: Shape
 ) -> Params:
     stack = centre(images)
-    statistics = summarise(stack, posterior, template_shape)
-    return from_stack(maximise(stack, statistics, template_shape, prior_smoothing), stack)
+    hard = isinstance(posterior, Positions)
+    sums = summarise(stack, posterior, jnp.zeros(len(images), images.dtype), template_shape)
+    statistics = complete(stack, sums, template_shape, hard=hard)
+    return from_stack(maximise(stack, add_up(stack), statistics, prior_smoothing), stack)
 
 
 def elbo(images: Any, params: Params, posterior: Posterior | Positions) -> jax.Array:
@@ -252,7 +347,7 @@ def _elbo(images: jax.Array, params: Params, posterior: Posterior | Positions) -
         return jnp.sum(log_background(stack, params) + log_odds_at(stack, params, posterior.corners))
     probs = posterior.probs
     possible = probs > 0
-    odds = jnp.where(possible, log_odds(stack, params), 0)
+    odds = jnp.where(possible, log_odds(stack, terms(stack, params), params.template.shape), 0)
     gain = probs * (odds - jnp.log(jnp.where(possible, probs, 1)))
     return jnp.sum(log_background(stack, params) + jnp.sum(gain, axis=(1, 2)))
 
@@ -284,9 +379,7 @@ def log_likelihood(images: Any, params: Params) -> jax.Array:
 
 @jax.jit
 def _log_likelihood(images: jax.Array, params: Params) -> jax.Array:
-    stack = centre(images)
-    _, log_evidence = infer(stack, to_stack(params, stack), hard=False)
-    return cast(jax.Array, log_evidence)
+    return cast(jax.Array, cast(Posterior, _e_step(images, params, hard=False)).log_evidence)
 
 
 def _with_posterior(images: Any, posterior: Any, template_shape: Any) -> tuple[jax.Array, Shape, Posterior | Positions]:

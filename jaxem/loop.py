@@ -13,10 +13,12 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from jaxem import checks
-from jaxem.batches import expectation
-from jaxem.em import Statistics, log_smoothing, maximise
-from jaxem.model import Params, Stack, centre, from_stack, to_stack
+from jaxem import checks, compensated
+from jaxem.batches import Prepared, expectation, prepare
+from jaxem.compensated import Pair, pair
+from jaxem.em import Statistics, bound, log_smoothing, maximise
+from jaxem.model import Params, from_stack, to_stack
+from jaxem.stack import centre
 
 
 class Status(IntEnum):
@@ -70,7 +72,7 @@ class Fit(NamedTuple):
 class _Carry(NamedTuple):
     params: Params
     statistics: Statistics
-    elbo: jax.Array
+    elbo: Pair
     history: jax.Array
     num_iterations: jax.Array
     status: jax.Array
@@ -96,7 +98,8 @@ def fit(
         max_iterations: at most so many iterations (static).
         tolerance: the smallest gain that counts as progress, nats per image (traced). Zero runs until nothing is
             gained, minus infinity until the iterations run out.
-        batch_size: images worked on at a time; by default as many as make about a million pixels (static).
+        batch_size: images worked on at a time, best an even number; by default as many as stay in the cache of a CPU's
+            core, or as keep a GPU busy (static).
 
     Returns:
         `Fit`.
@@ -122,11 +125,18 @@ def fit(
 
 
 def fit_options(
-    images: jax.Array, hard: bool, prior_smoothing: Any, max_iterations: int, tolerance: Any, batch_size: int | None
+    images: jax.Array,
+    hard: bool,
+    prior_smoothing: Any,
+    max_iterations: int,
+    tolerance: Any,
+    batch_size: int | None,
+    num_lanes: int = 1,
 ) -> dict[str, Any]:
-    """The options that every fit takes, checked, as `run` wants them."""
+    """The options that every fit takes, checked; lanes under ``vmap`` share the size of a batch."""
     if batch_size is None:
-        batch_size = max(1, BATCH_PIXELS // (images.shape[1] * images.shape[2]))
+        pixels = CACHE_PIXELS if jax.default_backend() == "cpu" else DEVICE_PIXELS
+        batch_size = 2 * max(1, round(pixels / (2 * num_lanes * images.shape[1] * images.shape[2])))
     return {
         "hard": bool(hard),
         "prior_smoothing": checks.as_number("prior_smoothing", prior_smoothing, images.dtype, at_least=0),
@@ -136,66 +146,84 @@ def fit_options(
     }
 
 
-BATCH_PIXELS = 2**20
+# Pixels of a batch: what the cache of a CPU's core holds beside an iteration's other arrays; elsewhere enough to keep
+# the device busy, with transforms far below the 4 GB at which batched ones fail.
+CACHE_PIXELS, DEVICE_PIXELS = 2**16, 2**25
 STATIC_OPTIONS = ("hard", "max_iterations", "batch_size")
 
 
 @partial(jax.jit, static_argnames=STATIC_OPTIONS)
-def _fit(images: jax.Array, params: Params, **options: Any) -> Fit:
-    return run(centre(images), params, **options)
+def _fit(images: jax.Array, params: Params, batch_size: int, **options: Any) -> Fit:
+    return run(prepare(centre(images), batch_size), params, **options)
 
 
 def run(
-    stack: Stack,
+    prepared: Prepared,
     params: Params,
     *,
     hard: bool,
     prior_smoothing: jax.Array,
     max_iterations: int,
     tolerance: jax.Array,
-    batch_size: int,
 ) -> Fit:
-    """`fit` on centred images: the loop itself, to be traced."""
-    num_images, template_shape = len(stack.residuals), params.template.shape
-
-    def evaluate(params: Params) -> tuple[Statistics, jax.Array, jax.Array]:
-        statistics, log_density = expectation(stack, params, hard=hard, batch_size=batch_size)
-        return statistics, log_density, log_density + log_smoothing(params.prior, prior_smoothing)
+    """`fit` on a prepared stack: the loop itself, to be traced."""
+    stack, totals = prepared
+    num_images = len(stack.images)
 
     def rounding(carry: _Carry) -> jax.Array:
         # The ELBO is a sum of terms of its own size, and a difference of sums of squares over 2 s^2.
-        squares = carry.statistics.square_sum + num_images * jnp.sum(stack.reference**2)
-        size = jnp.abs(carry.elbo) + squares / (2 * carry.params.noise_scale**2)
+        squares = totals.square_sum.high + num_images * jnp.sum(stack.reference**2)
+        size = jnp.abs(carry.elbo.high) + squares / (2 * carry.params.noise_scale**2)
         return 8 * jnp.finfo(size.dtype).eps * size
 
-    def step(carry: _Carry) -> _Carry:
-        params = maximise(stack, carry.statistics, template_shape, prior_smoothing)
+    def improve(carry: _Carry) -> Params:
+        params = maximise(stack, totals, carry.statistics, prior_smoothing)
         params = params if hard else _keep_possible(params, carry.params)
-        statistics, _, objective = evaluate(params)
-        gain = objective - carry.elbo
+        # Iteration 0 only looks at where the run starts; so one E-step is compiled, not two.
+        return jax.tree.map(partial(jnp.where, carry.num_iterations < 0), carry.params, params)
+
+    def step(carry: _Carry) -> _Carry:
+        params = improve(carry)
+        statistics = expectation(stack, params, hard=hard)
+        log_density = bound(stack, totals, params, statistics)
+        objective = _add_penalty(log_density, log_smoothing(params.prior, prior_smoothing))
+        gain = compensated.subtract(objective, carry.elbo).high
         still = (gain < tolerance * num_images) | ((gain <= 0) & (tolerance >= 0))
         status = jnp.where(still, Status.CONVERGED, Status.RUNNING)
         status = jnp.where(gain < -rounding(carry), Status.DECREASED, status)
+
+        # The objective may start at minus infinity, where a prior with zeros is smoothed: the first step mends that.
+        at_start = carry.num_iterations < 0
+        status = jnp.where(at_start, Status.RUNNING, status)
+        sound = jnp.where(
+            at_start, jnp.isfinite(log_density.high) & (prior_smoothing >= 0), jnp.isfinite(objective.high)
+        )
         num_iterations = carry.num_iterations + 1
-        history = carry.history.at[num_iterations].set(objective)
+        history = carry.history.at[num_iterations].set(objective.high)
         new = _Carry(params, statistics, objective, history, num_iterations, status.astype(jnp.int32))
         rejected = carry._replace(status=jnp.int32(Status.NONFINITE))
-        finite = jnp.isfinite(objective)
-        return jax.tree.map(lambda accepted, kept: jnp.where(finite, accepted, kept), new, rejected)
+        return jax.tree.map(lambda accepted, kept: jnp.where(sound, accepted, kept), new, rejected)
 
     def unfinished(carry: _Carry) -> jax.Array:
         return (carry.status == Status.RUNNING) & (carry.num_iterations < max_iterations)
 
     start = to_stack(params, stack)
-    statistics, log_density, objective = evaluate(start)
-    history = jnp.full(max_iterations + 1, jnp.nan, objective.dtype).at[0].set(objective)
-    # The objective may start at minus infinity, where a prior with zeros is smoothed: the first step mends that.
-    sound = jnp.isfinite(log_density) & (prior_smoothing >= 0)
-    status = jnp.where(sound, Status.RUNNING, Status.NONFINITE).astype(jnp.int32)
-    end = lax.while_loop(unfinished, step, _Carry(start, statistics, objective, history, jnp.int32(0), status))
+    history = jnp.full(max_iterations + 1, jnp.nan, start.template.dtype)
+    template, background, noise_scale, prior = jax.tree.map(jnp.zeros_like, start)
+    nothing = Statistics(prior, background, template, background, noise_scale)
+    unknown = pair(jnp.full_like(start.noise_scale, jnp.nan))
+    begin = _Carry(start, nothing, unknown, history, jnp.int32(-1), jnp.int32(Status.RUNNING))
+    end = lax.while_loop(unfinished, step, begin)
     status = jnp.where(end.status == Status.RUNNING, Status.MAX_ITERATIONS, end.status).astype(jnp.int32)
     found = jax.tree.map(partial(jnp.where, end.num_iterations > 0), from_stack(end.params, stack), params)
-    return Fit(found, end.elbo, end.history, end.num_iterations, status)
+    return Fit(found, end.elbo.high, end.history, jnp.maximum(end.num_iterations, 0), status)
+
+
+def _add_penalty(log_density: Pair, penalty: jax.Array) -> Pair:
+    """Their sum; pairs cannot carry the minus infinity that the penalty may be."""
+    finite = jnp.isfinite(penalty)
+    total = compensated.add(log_density, pair(jnp.where(finite, penalty, 0)))
+    return total._replace(high=jnp.where(finite, total.high, penalty))
 
 
 def _keep_possible(new: Params, old: Params) -> Params:

@@ -15,7 +15,8 @@ import jax
 import jax.numpy as jnp
 
 from jaxem import checks
-from jaxem.windows import Shape, correlate, gather, window_sums
+from jaxem.stack import Stack
+from jaxem.windows import Shape, gather
 
 
 class Params(NamedTuple):
@@ -67,59 +68,6 @@ class Positions(NamedTuple):
     log_joint: jax.Array | None = None
 
 
-class Stack(NamedTuple):
-    """The images as what they share plus small residuals: X_k = offset + scale (reference + residuals_k).
-
-    Outside the window a residual is noise, so sums over residuals stay small whatever constant or picture lies under
-    the images; and in units of the scale no square overflows or vanishes. That is what keeps single precision honest
-    (``docs/method.md``, *Numerics*).
-
-    ==============  =========  ==============================================================
-    field           shape      meaning
-    ==============  =========  ==============================================================
-    residuals       (K, H, W)  R_k, in units of the scale
-    reference       (H, W)     B0, the mean image less the offset, in units of the scale
-    offset          ()         mean of all finite pixels, pixel value
-    scale           ()         power of two near their mean distance from it, pixel value
-    variance_floor  ()         the smallest noise variance that the numbers can resolve, in units of scale^2
-    ==============  =========  ==============================================================
-    """
-
-    residuals: jax.Array
-    reference: jax.Array
-    offset: jax.Array
-    scale: jax.Array
-    variance_floor: jax.Array
-
-    @property
-    def image_shape(self) -> Shape:
-        """(H, W)."""
-        return self.reference.shape
-
-
-def centre(images: jax.Array) -> Stack:
-    """Split the images (K, H, W) into offset, scale, reference and residuals."""
-    offset, scale = offset_and_scale(images)
-    centred = (images - offset) / scale
-    reference = jnp.mean(centred, axis=0)
-    residuals = centred - reference[None]
-
-    # Sums of squares carry a relative error eps, pixels carry eps times their size; less noise than that is invisible.
-    eps = jnp.finfo(images.dtype).eps
-    floor = eps * jnp.mean(centred**2) + (eps * jnp.max(jnp.abs(images)) / scale) ** 2
-    return Stack(residuals, reference, offset, scale, jnp.where(floor == 0, eps**2, floor))
-
-
-def offset_and_scale(images: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """Mean of the finite pixels, and the power of two (dividing by it is exact) near their mean distance from it."""
-    finite = jnp.isfinite(images)
-    offset = jnp.mean(images, where=finite)
-    distance = jnp.mean(jnp.abs(images - offset), where=finite)
-    usable = jnp.isfinite(distance) & (distance > 0)
-    exponent = jnp.round(jnp.log2(jnp.where(usable, distance, 1))).astype(jnp.int32)
-    return jnp.where(jnp.isfinite(offset), offset, 0), jnp.ldexp(jnp.ones_like(distance), exponent)
-
-
 def to_stack(params: Params, stack: Stack) -> Params:
     """The parameters as the stack sees them: in its units, with noise that its numbers can resolve."""
     return Params(
@@ -163,21 +111,45 @@ def log_background(stack: Stack, params: Params) -> jax.Array:
     return -height * width * pixel - squares / (2 * variance)
 
 
-def log_odds(stack: Stack, params: Params) -> jax.Array:
-    """ln p(X_k, d) - ln N(X_k; B, s^2) for every image and corner, (K, H-h+1, W-w+1), nats.
+class Terms(NamedTuple):
+    """What `log_odds` needs of the parameters, made once for all images.
 
-    That is ln A(d) - 1/(2 s^2) sum over the window of (X_k - F)^2 - (X_k - B)^2, with X_k = B0 + R_k multiplied out
-    into one map for all images and one correlation and one window sum of the small residuals.
+    =================  ===================  =====================================================
+    field              shape                meaning
+    =================  ===================  =====================================================
+    shared             (H-h+1, W-w+1)       the part of the log odds that all images share
+    template           as `Stack.prepare`   F / s^2
+    background         (H, W)               B / s^2
+    =================  ===================  =====================================================
+    """
+
+    shared: jax.Array
+    template: jax.Array
+    background: jax.Array
+
+
+def terms(stack: Stack, params: Params) -> Terms:
+    """Everything in the log odds that is the same for all images.
+
+    The log odds are ln A(d) - 1/(2 s^2) sum over the window of (X_k - F)^2 - (X_k - B)^2, here with X_k = B0 + R_k
+    multiplied out into one map for all images and one correlation and one window sum of the small residuals.
     """
     template, background, noise_scale, prior = params
-    shape = template.shape
-    shared = (
+    variance, prepared = noise_scale**2, stack.prepare(template)
+    squares = (
         jnp.sum(template**2)
-        - 2 * correlate(stack.reference, template)
-        + window_sums(background * (2 * stack.reference - background), shape)
+        - 2 * stack.correlate_reference(prepared, template.shape)
+        + stack.window_sums(background * (2 * stack.reference - background), template.shape)
     )
-    own = correlate(stack.residuals, template) - window_sums(stack.residuals * background[None], shape)
-    return (log_prior(prior) - shared / (2 * noise_scale**2))[None] + own / noise_scale**2
+    shared = log_prior(prior) - squares / (2 * variance)
+    return Terms(shared, prepared * (1 / variance).astype(prepared.dtype), background / variance)
+
+
+def log_odds(stack: Stack, terms: Terms, template_shape: Shape) -> jax.Array:
+    """ln p(X_k, d) - ln N(X_k; B, s^2) for every image and corner, (K, H-h+1, W-w+1), nats."""
+    weighted = stack.residuals * terms.background[None]
+    own = stack.correlate(terms.template, template_shape) - stack.window_sums(weighted, template_shape)
+    return terms.shared[None] + own
 
 
 def log_odds_at(stack: Stack, params: Params, corners: jax.Array) -> jax.Array:

@@ -5,15 +5,19 @@ EM climbs the hill it starts on. Source: ``docs/method.md``, *Restarts*.
 
 from __future__ import annotations
 
+import math
 from functools import partial
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+from jax import lax
 
 from jaxem import checks
+from jaxem.batches import prepare
 from jaxem.loop import STATIC_OPTIONS, Fit, fit_options, run
-from jaxem.model import Params, centre, offset_and_scale
+from jaxem.model import Params
+from jaxem.stack import centre, offset_and_scale
 from jaxem.windows import Shape, positions_shape
 
 
@@ -67,14 +71,13 @@ def _random_params(key: jax.Array, images: jax.Array, template_shape: Shape) -> 
     image_shape, dtype = images.shape[1:], images.dtype
     mean, unit = offset_and_scale(images)
     scale = unit * jnp.std((images - mean) / unit, where=jnp.isfinite(images))
-    template_key, background_key = jax.random.split(key)
-
-    def pixels(key: jax.Array, shape: Shape) -> jax.Array:
-        return mean + 3**0.5 * scale * jax.random.uniform(key, shape, dtype, -1, 1)
-
     positions = positions_shape(image_shape, template_shape)
     prior = jnp.full(positions, 1 / (positions[0] * positions[1]), dtype)
-    return Params(pixels(template_key, template_shape), pixels(background_key, image_shape), scale, prior)
+    # One draw for both, since each compiles for a second.
+    sizes = math.prod(template_shape), math.prod(image_shape)
+    pixels = mean + 3**0.5 * scale * jax.random.uniform(key, (sum(sizes),), dtype, -1, 1)
+    template, background = pixels[: sizes[0]], pixels[sizes[0] :]
+    return Params(template.reshape(template_shape), background.reshape(image_shape), scale, prior)
 
 
 def fit_restarts(
@@ -88,10 +91,12 @@ def fit_restarts(
     max_iterations: int = 50,
     tolerance: Any = 1e-3,
     batch_size: int | None = None,
+    group_size: int | None = None,
 ) -> Restarts:
-    """Run EM from several random starting points at once and keep every run.
+    """Run EM from several random starting points and keep every run.
 
-    Run i is ``fit(images, random_params(jax.random.split(key, num_restarts)[i], images, template_shape))``.
+    Run i is ``fit(images, random_params(jax.random.split(key, num_restarts)[i], images, template_shape))``. The runs
+    share the images and their transforms; one that has converged makes way for the next.
 
     Args:
         key: random key.
@@ -103,6 +108,8 @@ def fit_restarts(
         max_iterations: as for `fit`.
         tolerance: as for `fit`.
         batch_size: as for `fit`.
+        group_size: runs made side by side by ``vmap``, until the slowest of them ends; by default one on a CPU, whose
+            cores a single run keeps busy, and as many as there are on other devices (static).
 
     Returns:
         `Restarts`.
@@ -123,19 +130,25 @@ def fit_restarts(
     images = checks.as_images(images)
     template_shape = checks.as_template_shape(template_shape, images.shape[1:])
     num_restarts = checks.as_count("num_restarts", num_restarts, at_least=1)
-    options = fit_options(images, hard, prior_smoothing, max_iterations, tolerance, batch_size)
+    if group_size is None:
+        group_size = 1 if jax.default_backend() == "cpu" else num_restarts
+    group_size = min(checks.as_count("group_size", group_size, at_least=1), num_restarts)
+    options = fit_options(images, hard, prior_smoothing, max_iterations, tolerance, batch_size, group_size)
     keys = jax.random.split(checks.as_key(key), num_restarts)
-    return _fit_restarts(keys, images, template_shape=template_shape, **options)
+    return _fit_restarts(keys, images, template_shape=template_shape, group_size=group_size, **options)
 
 
-@partial(jax.jit, static_argnames=("template_shape", *STATIC_OPTIONS))
-def _fit_restarts(keys: jax.Array, images: jax.Array, template_shape: Shape, **options: Any) -> Restarts:
-    stack = centre(images)
+@partial(jax.jit, static_argnames=("template_shape", "group_size", *STATIC_OPTIONS))
+def _fit_restarts(
+    keys: jax.Array, images: jax.Array, template_shape: Shape, group_size: int, batch_size: int, **options: Any
+) -> Restarts:
+    prepared = prepare(centre(images), batch_size)
+    starts = jax.vmap(partial(_random_params, images=images, template_shape=template_shape))(keys)
 
-    def one_run(key: jax.Array) -> Fit:
-        return run(stack, _random_params(key, images, template_shape), **options)
+    def one_run(start: Params) -> Fit:
+        return run(prepared, start, **options)
 
-    return keep_best(jax.vmap(one_run)(keys))
+    return keep_best(lax.map(one_run, starts, batch_size=None if group_size == 1 else group_size))
 
 
 def keep_best(runs: Fit) -> Restarts:

@@ -10,14 +10,18 @@ operator            adjoint                              connects
 `window_sums`       `coverage`                           images and position maps
 `gather`            `paste`                              images and windows cut at given corners
 ==================  ===================================  ===============================================
+
+`window_sums` and `coverage` are there twice: from cumulative sums, and, much faster on a CPU, from short windows
+(`window_sums_in_stages`, `coverage_in_stages`).
 """
 
 from __future__ import annotations
 
-from functools import partial
+from functools import lru_cache, partial
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import lax
 from jax.scipy.signal import fftconvolve
 
@@ -70,6 +74,21 @@ def coverage(maps: jax.Array, template_shape: Shape) -> jax.Array:
     return _spread(_spread(maps, height, axis=-2), width, axis=-1)
 
 
+def window_sums_in_stages(images: jax.Array, template_shape: Shape) -> jax.Array:
+    """`window_sums`, without any cumulative sum."""
+    height, width = template_shape
+    return _sum_in_stages(_sum_in_stages(images, height, axis=images.ndim - 2), width, axis=images.ndim - 1)
+
+
+def coverage_in_stages(maps: jax.Array, template_shape: Shape) -> jax.Array:
+    """`coverage`, without any cumulative sum."""
+    for axis, length in ((maps.ndim - 1, template_shape[1]), (maps.ndim - 2, template_shape[0])):
+        # Concatenated, not padded: XLA would fold a pad into the windows, whose bounds it then checks at every pixel.
+        zeros = _zeros_like(maps, length - 1, axis)
+        maps = _sum_in_stages(jnp.concatenate([zeros, maps, zeros], axis=axis), length, axis)
+    return maps
+
+
 def gather(images: jax.Array, corners: jax.Array, template_shape: Shape) -> jax.Array:
     """The window at each corner: (K, H, W) or one shared (H, W), corners (K, 2) -> (K, h, w)."""
     cut = partial(lax.dynamic_slice, slice_sizes=template_shape)
@@ -109,6 +128,54 @@ def _spread(array: jax.Array, length: int, axis: int) -> jax.Array:
 
 
 def _prepend_zeros(array: jax.Array, count: int, axis: int) -> jax.Array:
+    return jnp.concatenate([_zeros_like(array, count, axis), array], axis=axis)
+
+
+def _zeros_like(array: jax.Array, count: int, axis: int) -> jax.Array:
     shape = list(array.shape)
     shape[axis] = count
-    return jnp.concatenate([jnp.zeros(shape, array.dtype), array], axis=axis)
+    return jnp.zeros(shape, array.dtype)
+
+
+def _sum_in_stages(array: jax.Array, length: int, axis: int, spacing: int = 1) -> jax.Array:
+    """out[i] = array[i] + array[i + spacing] + ... + array[i + (length - 1) spacing].
+
+    With length = groups * taps + rest: sums of a few neighbours first, then sums of those further apart, then the rest.
+    """
+    if length == 1:
+        return array
+    taps, _ = _cheapest_stage(length)
+    groups, rest = divmod(length, taps)
+    total = _sum_in_stages(_short_sum(array, taps, axis, spacing), groups, axis, taps * spacing)
+    if rest:
+        size = array.shape[axis] - (length - 1) * spacing
+        tail = _sum_in_stages(array, rest, axis, spacing)
+        start = (length - rest) * spacing
+        total = lax.slice_in_dim(total, 0, size, axis=axis) + lax.slice_in_dim(tail, start, start + size, axis=axis)
+    return total
+
+
+def _short_sum(array: jax.Array, taps: int, axis: int, spacing: int) -> jax.Array:
+    window, dilation = [1] * array.ndim, [1] * array.ndim
+    window[axis], dilation[axis] = taps, spacing
+    zero, ones = np.zeros((), array.dtype), [1] * array.ndim
+    return lax.reduce_window(array, zero, lax.add, window, ones, "VALID", window_dilation=dilation)
+
+
+# Reading and writing the array once more costs as much as so many additions; longer sums in one stage never pay.
+PASS_COST, LONGEST_STAGE = 4, 16
+
+
+@lru_cache
+def _cheapest_stage(length: int) -> tuple[int, int]:
+    """How many neighbours to sum first, and what the whole sum costs, in additions."""
+    if length == 1:
+        return 1, 0
+
+    def cost(taps: int) -> int:
+        groups, rest = divmod(length, taps)
+        later = _cheapest_stage(groups)[1]
+        return taps + PASS_COST + later + (_cheapest_stage(rest)[1] + PASS_COST if rest else 0)
+
+    best = min(range(2, min(length, LONGEST_STAGE) + 1), key=cost)
+    return best, cost(best)

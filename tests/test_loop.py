@@ -80,7 +80,7 @@ def test_batches_change_nothing_but_rounding(problem, dtype):
 def run_untraced(images, start, tolerance, hard=False):
     """`fit` without its compiled cache, for what is broken on purpose."""
     options = loop.fit_options(images, hard, 0.0, 20, tolerance, None)
-    return loop.run(loop.centre(jnp.asarray(images)), start, **options)
+    return loop.run(loop.prepare(loop.centre(jnp.asarray(images)), options.pop("batch_size")), start, **options)
 
 
 def test_a_fall_is_reported_and_not_called_converged(problem, monkeypatch):
@@ -99,8 +99,8 @@ def test_a_nonfinite_step_is_rejected(problem, monkeypatch, field, value, hard):
     reached = 1.02 * jaxem.fit(images, start, hard=hard).params.noise_scale
     maximise = loop.maximise
 
-    def overflow(stack, statistics, template_shape, prior_smoothing):
-        params = maximise(stack, statistics, template_shape, prior_smoothing)
+    def overflow(*args):
+        params = maximise(*args)
         broken = jnp.where(params.noise_scale < reached, value, getattr(params, field))
         return params._replace(**{field: broken})
 
