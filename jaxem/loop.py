@@ -14,11 +14,10 @@ import jax.numpy as jnp
 from jax import lax
 
 from jaxem import checks, compensated
-from jaxem.batches import Prepared, expectation, prepare
 from jaxem.compensated import Pair, pair
-from jaxem.em import Statistics, bound, log_smoothing, maximise
 from jaxem.model import Params, from_stack, to_stack
-from jaxem.stack import centre
+from jaxem.stack import Prepared, prepare
+from jaxem.steps import Statistics, bound, expectation, log_smoothing, maximise
 
 
 class Status(IntEnum):
@@ -154,7 +153,7 @@ STATIC_OPTIONS = ("hard", "max_iterations", "batch_size")
 
 @partial(jax.jit, static_argnames=STATIC_OPTIONS)
 def _fit(images: jax.Array, params: Params, batch_size: int, **options: Any) -> Fit:
-    return run(prepare(centre(images), batch_size), params, **options)
+    return run(prepare(images, batch_size), params, **options)
 
 
 def run(

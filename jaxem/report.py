@@ -10,10 +10,10 @@ import numpy as np
 
 from jaxem import checks
 from jaxem.demo import WHITE, Demo
-from jaxem.em import visible_counts
 from jaxem.loop import Fit, Status
 from jaxem.model import Params
 from jaxem.stack import centre
+from jaxem.steps import visible_counts
 from jaxem.windows import coverage, gather
 
 

@@ -14,11 +14,12 @@ import jax.numpy as jnp
 from jax import lax
 
 from jaxem import checks
-from jaxem.batches import prepare
 from jaxem.loop import STATIC_OPTIONS, Fit, fit_options, run
 from jaxem.model import Params
-from jaxem.stack import centre, offset_and_scale
+from jaxem.stack import moments, prepare
 from jaxem.windows import Shape, positions_shape
+
+MOMENTS_BATCH = 32
 
 
 class Restarts(NamedTuple):
@@ -69,8 +70,8 @@ def random_params(key: jax.Array, images: Any, template_shape: Shape) -> Params:
 @partial(jax.jit, static_argnames="template_shape")
 def _random_params(key: jax.Array, images: jax.Array, template_shape: Shape) -> Params:
     image_shape, dtype = images.shape[1:], images.dtype
-    mean, unit = offset_and_scale(images)
-    scale = unit * jnp.std((images - mean) / unit, where=jnp.isfinite(images))
+    mean, unit, mean_square, _ = moments(images, min(MOMENTS_BATCH, len(images)))
+    scale = unit * jnp.sqrt(mean_square)
     positions = positions_shape(image_shape, template_shape)
     prior = jnp.full(positions, 1 / (positions[0] * positions[1]), dtype)
     # One draw for both, since each compiles for a second.
@@ -142,7 +143,7 @@ def fit_restarts(
 def _fit_restarts(
     keys: jax.Array, images: jax.Array, template_shape: Shape, group_size: int, batch_size: int, **options: Any
 ) -> Restarts:
-    prepared = prepare(centre(images), batch_size)
+    prepared = prepare(images, batch_size)
     starts = jax.vmap(partial(_random_params, images=images, template_shape=template_shape))(keys)
 
     def one_run(start: Params) -> Fit:

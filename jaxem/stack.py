@@ -5,12 +5,15 @@ Derivations: ``docs/method.md``, *Numerics*.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+from jax import lax
 
 from jaxem import compensated, transforms, windows
+from jaxem.batches import over_batches
 from jaxem.compensated import Pair
 from jaxem.windows import Shape
 
@@ -64,7 +67,6 @@ class Stack(NamedTuple):
     @property
     def residuals(self) -> jax.Array:
         """R_k, (K, H, W), in units of the scale; made anew where they are used, which is cheaper than keeping them."""
-        # A product, not a quotient: the same for a power of two, and faster.
         return (self.images - self.offset) * (1 / self.scale) - self.reference[None]
 
     def prepare(self, template: jax.Array) -> jax.Array:
@@ -112,8 +114,7 @@ class Stack(NamedTuple):
     def covered_sum(self, maps: jax.Array, template_shape: Shape) -> jax.Array:
         """Each residual times its coverage, summed over the images, (K, P, Q) -> (H, W)."""
         products = self.coverage(maps, template_shape) * self.residuals
-        # Not jnp.sum: XLA for CPU fuses a product into a sum over the first axis and is then ten times slower.
-        return (jnp.ones(len(maps), products.dtype) @ products.reshape(len(maps), -1)).reshape(self.image_shape)
+        return _sum_over_images(products, jnp.ones(len(maps), products.dtype))
 
 
 class Totals(NamedTuple):
@@ -133,33 +134,112 @@ class Totals(NamedTuple):
     square_sum: Pair
 
 
-def centre(images: jax.Array) -> Stack:
-    """Split the images (K, H, W) into offset, scale, reference and residuals."""
-    offset, scale = offset_and_scale(images)
-    centred = (images - offset) / scale
-    reference = jnp.mean(centred, axis=0)
+class Moments(NamedTuple):
+    """Of all finite pixels, so that one bad pixel does not hide the others.
+
+    ===========  =======================================================================  ==================
+    field        meaning                                                                  unit
+    ===========  =======================================================================  ==================
+    mean         their mean                                                               pixel value
+    scale        the power of two (dividing by it is exact) near their mean distance      pixel value
+                 from it
+    mean_square  mean square of their distance                                            scale^2
+    largest      the largest absolute value                                               pixel value
+    ===========  =======================================================================  ==================
+    """
+
+    mean: jax.Array
+    scale: jax.Array
+    mean_square: jax.Array
+    largest: jax.Array
+
+
+def moments(images: jax.Array, batch_size: int) -> Moments:
+    """Mean, spread and range of the pixels, in three passes."""
+
+    def mean_of(function: Callable[[jax.Array], jax.Array]) -> jax.Array:
+        def one_batch(batch: jax.Array, weights: jax.Array, _: None) -> tuple[tuple[jax.Array, jax.Array], None]:
+            counted = jnp.isfinite(batch) & (weights > 0)[:, None, None]
+            part = jnp.sum(jnp.where(counted, function(batch), 0)) / images.size
+            return (part, jnp.sum(counted.astype(batch.dtype)) / images.size), None
+
+        (total, share), _ = over_batches(one_batch, images, batch_size)
+        return total / share
+
+    # Counted from a pixel, so that a constant stack has exactly its constant as its mean.
+    pivot = jnp.where(jnp.isfinite(images[0, 0, 0]), images[0, 0, 0], 0)
+    mean = pivot + mean_of(lambda batch: batch - pivot)
+    mean = jnp.where(jnp.isfinite(mean), mean, 0)
+    distance = mean_of(lambda batch: jnp.abs(batch - mean))
+    usable = jnp.isfinite(distance) & (distance > 0)
+    exponent = jnp.round(jnp.log2(jnp.where(usable, distance, 1))).astype(jnp.int32)
+    scale = jnp.ldexp(jnp.ones_like(distance), exponent)
+    mean_square = mean_of(lambda batch: ((batch - mean) / scale) ** 2)
+    return Moments(mean, scale, mean_square, jnp.max(jnp.abs(images)))
+
+
+def centre(images: jax.Array, batch_size: int | None = None) -> Stack:
+    """Split the images (K, H, W) into offset, scale, reference and residuals, a batch at a time."""
+    batch_size = len(images) if batch_size is None else batch_size
+    offset, scale, mean_square, largest = moments(images, batch_size)
+
+    def one_batch(batch: jax.Array, weights: jax.Array, _: None) -> tuple[jax.Array, None]:
+        return _sum_over_images((batch - offset) * (1 / scale), weights), None
+
+    total, _ = over_batches(one_batch, images, batch_size)
 
     # Sums of squares carry a relative error eps, pixels carry eps times their size; less noise than that is invisible.
     eps = jnp.finfo(images.dtype).eps
-    floor = eps * jnp.mean(centred**2) + (eps * jnp.max(jnp.abs(images)) / scale) ** 2
-    return Stack(images, reference, offset, scale, jnp.where(floor == 0, eps**2, floor))
-
-
-def offset_and_scale(images: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """Mean of the finite pixels, and the power of two (dividing by it is exact) near their mean distance from it."""
-    finite = jnp.isfinite(images)
-    offset = jnp.mean(images, where=finite)
-    distance = jnp.mean(jnp.abs(images - offset), where=finite)
-    usable = jnp.isfinite(distance) & (distance > 0)
-    exponent = jnp.round(jnp.log2(jnp.where(usable, distance, 1))).astype(jnp.int32)
-    return jnp.where(jnp.isfinite(offset), offset, 0), jnp.ldexp(jnp.ones_like(distance), exponent)
+    floor = eps * mean_square + (eps * largest / scale) ** 2
+    return Stack(images, total / len(images), offset, scale, jnp.where(floor == 0, eps**2, floor))
 
 
 def add_up(stack: Stack, weights: jax.Array | None = None) -> Totals:
     """The totals of a stack, or of the images whose weight (K,) is one and not zero."""
     residuals = stack.residuals
     weights = jnp.ones(len(residuals), residuals.dtype) if weights is None else weights
-    chosen = residuals * weights[:, None, None]
     # Rounding averages out over the rows; only their total needs care.
-    rows = jnp.sum(chosen**2, axis=-1)
-    return Totals(jnp.sum(weights), jnp.sum(chosen, axis=0), compensated.total(rows.ravel()))
+    rows = jnp.sum(residuals**2, axis=-1) * weights[:, None]
+    return Totals(jnp.sum(weights), _sum_over_images(residuals, weights), compensated.total(rows.ravel()))
+
+
+class Prepared(NamedTuple):
+    """A stack whose transforms and totals are made.
+
+    ======  =====================================================================================
+    field   meaning
+    ======  =====================================================================================
+    stack   the `Stack`, with transforms of its pairs of shape (batches, batch size / 2, W, H)
+    totals  its `Totals`
+    ======  =====================================================================================
+    """
+
+    stack: Stack
+    totals: Totals
+
+
+def prepare(images: jax.Array, batch_size: int) -> Prepared:
+    """Centre the images and make their transforms, in batches that all later passes keep to, and their totals."""
+    batch_size = min(batch_size + batch_size % 2, len(images))
+    stack = centre(images, batch_size)
+
+    def one_batch(batch: jax.Array, weights: jax.Array, _: None) -> tuple[Totals, jax.Array]:
+        part = stack._replace(images=batch)
+        return add_up(part, weights), transforms.transform_pairs(part.residuals, stack.image_shape)
+
+    def add_totals(x: Totals, y: Totals) -> Totals:
+        square_sum = compensated.add(x.square_sum, y.square_sum)
+        return Totals(x.num_images + y.num_images, x.residual_sum + y.residual_sum, square_sum)
+
+    totals, pairs = over_batches(one_batch, images, batch_size, add=add_totals)
+    reference = transforms.transform_pairs(stack.reference[None], stack.image_shape)
+    return Prepared(stack._replace(transforms=Transforms(pairs, reference)), totals)
+
+
+def _sum_over_images(arrays: jax.Array, weights: jax.Array) -> jax.Array:
+    """Weighted sum over the first axis, as a product.
+
+    XLA for CPU fuses what makes the arrays into a plain sum over their first axis, which is then ten times slower.
+    """
+    total = jnp.matmul(weights, arrays.reshape(len(arrays), -1), precision=lax.Precision.HIGHEST)
+    return total.reshape(arrays.shape[1:])

@@ -80,7 +80,7 @@ def test_batches_change_nothing_but_rounding(problem, dtype):
 def run_untraced(images, start, tolerance, hard=False):
     """`fit` without its compiled cache, for what is broken on purpose."""
     options = loop.fit_options(images, hard, 0.0, 20, tolerance, None)
-    return loop.run(loop.prepare(loop.centre(jnp.asarray(images)), options.pop("batch_size")), start, **options)
+    return loop.run(loop.prepare(jnp.asarray(images), options.pop("batch_size")), start, **options)
 
 
 def test_a_fall_is_reported_and_not_called_converged(problem, monkeypatch):
