@@ -6,6 +6,7 @@ Exact EM by FFT in JAX. A newcomer reads `jaxem.model`, `jaxem.em` and `jaxem.lo
 from jaxem.em import e_step, elbo, log_likelihood, m_step
 from jaxem.loop import Fit, Status, fit
 from jaxem.model import Params, Positions, Posterior, simulate
+from jaxem.parallel import fit_restarts_parallel
 from jaxem.restarts import Restarts, fit_restarts, random_params
 
 __version__ = "0.1.0"
@@ -21,6 +22,7 @@ __all__ = [
     "elbo",
     "fit",
     "fit_restarts",
+    "fit_restarts_parallel",
     "log_likelihood",
     "m_step",
     "random_params",

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
+import jax
 import numpy as np
 import typer
 from rich.console import Console
@@ -22,9 +23,10 @@ from jaxem.demo import IMAGE_SHAPE, TEMPLATE_SHAPE, demo_frames
 from jaxem.figures import summary_figure
 from jaxem.io import FramesError, OutputError, check_output, output_folder, read_frames, write_results
 from jaxem.loop import Fit, Status
+from jaxem.parallel import fit_restarts_parallel
 from jaxem.report import compare_with_truth, describe_frames, describe_run, doubts
 from jaxem.restarts import Restarts, best_run
-from jaxem.runner import Options, locate, run_restarts
+from jaxem.runner import Options, locate
 
 app = typer.Typer(pretty_exceptions_enable=False, context_settings={"help_option_names": ["-h", "--help"]})
 console = Console(highlight=False, markup=False, soft_wrap=True)
@@ -189,7 +191,17 @@ def _search(images: np.ndarray, options: Options, out: Path) -> tuple[Restarts, 
             progress.console.print(f"  {describe_run(number, ended, len(images))}")
             progress.advance(bar)
 
-        found = run_restarts(images, options, report)
+        found = fit_restarts_parallel(
+            jax.random.key(options.seed),
+            images,
+            options.template_shape,
+            num_restarts=options.restarts,
+            hard=options.hard,
+            prior_smoothing=options.prior_smoothing,
+            max_iterations=options.max_iterations,
+            tolerance=options.tolerance,
+            report=report,
+        )
     best, runs = found
     corners, winner = locate(images, best.params), int(best_run(runs))
     arrays: dict[str, Any] = {

@@ -9,6 +9,12 @@ import pytest
 jax.config.update("jax_numpy_rank_promotion", "raise")
 jax.config.update("jax_numpy_dtype_promotion", "strict")
 
+@pytest.fixture(scope="session", autouse=True)
+def cache_folder(tmp_path_factory):
+    """Where commands keep compiled programs: nothing of the user's is touched."""
+    os.environ["XDG_CACHE_HOME"] = str(tmp_path_factory.mktemp("cache"))
+
+
 TOLERANCE = {np.dtype("float32"): 2e-4, np.dtype("float64"): 1e-9}
 
 

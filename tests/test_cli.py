@@ -156,10 +156,10 @@ def test_a_mistake_gets_one_line_and_exit_code_2(tmp_path, capfd, name):
 
 
 def test_an_interruption_leaves_nothing_behind(tmp_path, capfd, monkeypatch):
-    def interrupt(*_):
+    def interrupt(*_, **__):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(cli, "run_restarts", interrupt)
+    monkeypatch.setattr(cli, "fit_restarts_parallel", interrupt)
     assert cli.run(["demo", "--out", str(tmp_path / "out")]) == 130
     assert capfd.readouterr().err == "jaxem: interrupted; nothing was written\n"
     assert list(tmp_path.iterdir()) == []

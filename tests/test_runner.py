@@ -20,10 +20,11 @@ def problem():
 
 def test_the_runs_are_those_of_fit_restarts_in_their_order(problem):
     images, _ = problem
-    ended = []
-    options = runner.Options((3, 4), restarts=4, seed=5, max_iterations=4)
-    found = runner.run_restarts(images, options, lambda number, fit: ended.append(number))
-    expected = jaxem.fit_restarts(jax.random.key(5), images, (3, 4), num_restarts=4, max_iterations=4)
+    ended, key, options = [], jax.random.key(5), {"num_restarts": 4, "max_iterations": 4}
+    found = jaxem.fit_restarts_parallel(
+        key, images, (3, 4), **options, num_threads=3, report=lambda number, fit: ended.append(number)
+    )
+    expected = jaxem.fit_restarts(key, images, (3, 4), **options)
     assert sorted(ended) == [0, 1, 2, 3]
     np.testing.assert_allclose(found.runs.elbo, expected.runs.elbo, rtol=1e-4)
     np.testing.assert_allclose(found.best.elbo, expected.best.elbo, rtol=1e-4)

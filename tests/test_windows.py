@@ -10,7 +10,7 @@ import pytest
 from conftest import close
 from problems import SHAPES
 
-from jaxem import windows
+from jaxem import transforms, windows
 
 shapes = pytest.mark.parametrize(("stack_shape", "template_shape"), SHAPES)
 
@@ -46,11 +46,27 @@ def test_operators_match_their_definitions(stack_shape, template_shape, dtype):
             windows.gather(images, corners, template_shape),
             windows.gather(images[0], corners[:1], template_shape),
             windows.paste(cut, corners, image_shape),
+            windows.window_sums_in_stages(images, template_shape),
+            windows.coverage_in_stages(maps, template_shape),
+            kept_correlate(images, template),
+            kept_backproject(images, maps, template_shape),
         )
 
     found = everything(*(jnp.asarray(a, dtype) for a in (images, maps, template, cut)), corners)
-    for actual, expected in zip(found, (correlation, back, sums, spread, cut, cut[:1], pasted), strict=True):
+    wanted = (correlation, back, sums, spread, cut, cut[:1], pasted, sums, spread, correlation, back)
+    for actual, expected in zip(found, wanted, strict=True):
         close(actual, expected, dtype)
+
+
+def kept_correlate(images, template):
+    pairs = transforms.transform_pairs(images, images.shape[1:])
+    prepared = transforms.transform_template(template, images.shape[1:])
+    return transforms.correlate_pairs(pairs, prepared, template.shape)[: len(images)]
+
+
+def kept_backproject(images, maps, template_shape):
+    pairs = transforms.transform_pairs(images, images.shape[1:])
+    return transforms.template_of(transforms.backproject_pairs(pairs, maps), template_shape)
 
 
 @shapes
@@ -69,6 +85,13 @@ def test_adjoints(stack_shape, template_shape, dtype):
             (windows.correlate(images, template), maps, template, windows.backproject(images, maps)),
             (windows.window_sums(images, template_shape), maps, images, windows.coverage(maps, template_shape)),
             (windows.gather(image, corners, template_shape), cut, image, windows.paste(cut, corners, image_shape)),
+            (
+                windows.window_sums_in_stages(images, template_shape),
+                maps,
+                images,
+                windows.coverage_in_stages(maps, template_shape),
+            ),
+            (kept_correlate(images, template), maps, template, kept_backproject(images, maps, template_shape)),
         ]
 
     for forward, out, inside, backward in both_sides(images, maps, template, image, cut):
@@ -83,3 +106,37 @@ def test_window_sums_stay_exact_where_one_cumulative_sum_does_not():
     sums = windows.window_sums(jnp.asarray(image), (64, 48))
     exact = np.lib.stride_tricks.sliding_window_view(image[0].astype("float64"), (64, 48)).sum(axis=(2, 3))
     assert np.abs(np.asarray(sums[0]) - exact).max() / exact.max() < 2e-6
+
+
+def test_stages_are_cumulative_sums(dtype):
+    """Window lengths of one stage, of several, and primes that leave rests; pixels that float32 adds exactly."""
+    rng = np.random.default_rng(4)
+    images = jnp.asarray(rng.integers(0, 9, size=(2, 131, 67)), dtype)
+    shapes = [(2, 16), (17, 60), (59, 61), (97, 67), (128, 1)]
+    maps = [images[:, : 131 - h + 1, : 67 - w + 1] for h, w in shapes]
+
+    @jax.jit
+    def both(images, maps):
+        return [
+            (
+                (windows.window_sums_in_stages(images, shape), windows.window_sums(images, shape)),
+                (windows.coverage_in_stages(each, shape), windows.coverage(each, shape)),
+            )
+            for shape, each in zip(shapes, maps, strict=True)
+        ]
+
+    for pairs in both(images, maps):
+        for found, expected in pairs:
+            np.testing.assert_array_equal(found, expected)
+
+
+def test_pairs_keep_their_images_apart():
+    """Neighbours share a transform, yet what one holds does not show in the other's correlation."""
+    rng = np.random.default_rng(5)
+    images = rng.normal(size=(3, 9, 12)).astype("float32")
+    other = images.copy()
+    other[1] = 5 * rng.normal(size=(9, 12))
+    template = jnp.asarray(rng.normal(size=(4, 5)), "float32")
+    before, after = (np.asarray(jax.jit(kept_correlate)(each, template)) for each in (images, other))
+    np.testing.assert_allclose(before[[0, 2]], after[[0, 2]], atol=2e-5)
+    assert np.abs(before[1] - after[1]).min() > 1e-3

@@ -1,0 +1,60 @@
+"""Single precision against double on large images of pixels 0..255, where plain float32 loses whole nats."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from problems import cast, sample
+
+import jaxem
+from jaxem import model, stack, steps
+
+SIZE, HEIGHT, NUM_IMAGES = 320, 48, 6
+
+
+def smooth(rng, size):
+    """A picture of a few waves, 0 to 255."""
+    rows, columns = np.mgrid[0:size, 0:size] / size
+    waves = sum(np.sin(rng.uniform(0, 25, 3) @ (rows.ravel(), columns.ravel(), 1 + 0 * rows.ravel())) for _ in range(6))
+    return (255 * (waves - waves.min()) / np.ptp(waves)).reshape(size, size)
+
+
+@pytest.fixture(scope="module")
+def problem():
+    rng = np.random.default_rng(20)
+    positions = SIZE - HEIGHT + 1
+    prior = np.full((positions, positions), 1 / positions**2)
+    truth = jaxem.Params(smooth(rng, HEIGHT), smooth(rng, SIZE), np.array(25.0), prior)
+    images, _ = sample(rng, truth, NUM_IMAGES)
+    guess = truth._replace(template=truth.template + 5 * rng.normal(size=truth.template.shape))
+    return np.float32(images), cast(guess, np.float32)
+
+
+def log_odds_and_bound(images, params):
+    """As a fit computes them."""
+    prepared = stack.prepare(images, NUM_IMAGES)
+    scaled = model.to_stack(params, prepared.stack)
+    whole = prepared.stack.transforms
+    at_once = prepared.stack._replace(transforms=whole._replace(pairs=whole.pairs[0]))
+    odds = model.log_odds(at_once, model.terms(at_once, scaled), params.template.shape)
+    statistics = steps.expectation(prepared.stack, scaled, hard=False)
+    return odds, steps.bound(prepared.stack, prepared.totals, scaled, statistics)
+
+
+def test_log_odds_and_bound_to_hundredths_of_a_nat(problem):
+    if not jax.config.jax_enable_x64:
+        pytest.skip("float64 is switched off")
+    images, params = problem
+    compute = jax.jit(log_odds_and_bound)
+    odds, bound = compute(jnp.asarray(images), jax.tree.map(jnp.asarray, params))
+    assert odds.dtype == bound.high.dtype == np.float32
+    odds64, bound64 = compute(jnp.asarray(images, "float64"), cast(params, "float64"))
+
+    odds, odds64 = np.asarray(odds, "float64").reshape(NUM_IMAGES, -1), np.asarray(odds64).reshape(NUM_IMAGES, -1)
+    best = odds64.argmax(axis=1)[:, None]
+    relative, relative64 = (each - np.take_along_axis(each, best, axis=1) for each in (odds, odds64))
+    assert np.ptp(odds64) > 1e3  # nats: large numbers
+    assert np.abs(relative - relative64).max() < 0.02
+    total, total64 = (float(each.high) + float(each.low) for each in (bound, bound64))
+    assert abs(total64) > 2e6  # float32 holds only quarters of a nat there
+    assert abs(total - total64) / NUM_IMAGES < 0.01
