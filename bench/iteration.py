@@ -7,54 +7,37 @@ Prints milliseconds (the minimum of several interleaved rounds) and ratios to FF
 
 from __future__ import annotations
 
-import argparse
 import contextlib
-import json
-import platform
-import time
 
+import common
 import jax
 import jax.numpy as jnp
 import numpy as np
 import peers
 
 import jaxem
-from jaxem import batches, em, loop, model
+from jaxem import loop, model, stack, steps
 
 SHAPES = [((200, 100, 200), (60, 40)), ((512, 64, 64), (16, 16)), ((1000, 50, 100), (30, 20))]
 
 
-def problem(stack_shape, template_shape):
-    rng = np.random.default_rng(0)
-    positions = tuple(n - m + 1 for n, m in zip(stack_shape[1:], template_shape, strict=True))
-    truth = jaxem.Params(
-        jnp.asarray(rng.random(template_shape), jnp.float32),
-        jnp.asarray(rng.random(stack_shape[1:]), jnp.float32),
-        jnp.float32(0.3),
-        jnp.full(positions, 1 / np.prod(positions), jnp.float32),
-    )
-    images, _ = jaxem.simulate(jax.random.key(0), truth, stack_shape[0])
-    start = truth._replace(template=truth.template * 0.9, noise_scale=jnp.float32(0.5))
-    return np.asarray(images), jax.tree.map(np.asarray, start)
-
-
 def jaxem_fit(images, *start, hard=False):
     """One iteration as `fit` makes it, on a stack prepared once."""
-    params = jaxem.Params(*map(jnp.asarray, start))
-    options = loop.fit_options(jnp.asarray(images), hard, 0.0, 1, 0.0, None)
-    batch_size = options["batch_size"]
-    stack = jax.jit(model.centre)(jnp.asarray(images))
-    expectation = jax.jit(lambda stack, theta: batches.expectation(stack, theta, hard=hard, batch_size=batch_size))
-    statistics, _ = expectation(stack, model.to_stack(params, stack))
+    images, params = jnp.asarray(images), jaxem.Params(*map(jnp.asarray, start))
+    batch_size = loop.fit_options(images, hard, 0.0, 1, 0.0, None)["batch_size"]
+    prepared = jax.jit(stack.prepare, static_argnums=1)(images, batch_size)
+    expectation = jax.jit(lambda stack, theta: steps.expectation(stack, theta, hard=hard))
+    statistics = expectation(prepared.stack, model.to_stack(params, prepared.stack))
 
     @jax.jit
-    def once(stack, statistics):
-        found = em.maximise(stack, statistics, params.template.shape, jnp.float32(0))
-        return model.from_stack(found, stack), batches.expectation(stack, found, hard=hard, batch_size=batch_size)[1]
+    def once(prepared, statistics):
+        found = steps.maximise(*prepared, statistics, jnp.float32(0))
+        bound = steps.bound(*prepared, found, steps.expectation(prepared.stack, found, hard=hard))
+        return model.from_stack(found, prepared.stack), bound
 
     def iterate():
-        found, evidence = jax.block_until_ready(once(stack, statistics))
-        return found.template, found.background, found.noise_scale**2, evidence
+        found, bound = jax.block_until_ready(once(prepared, statistics))
+        return found.template, found.background, found.noise_scale**2, bound.high
 
     return iterate
 
@@ -98,16 +81,6 @@ def transforms(images):
     return runs
 
 
-def minimum(runs, rounds):
-    """Milliseconds of each run, the minimum over interleaved rounds, so that all see the same noise."""
-    best = dict.fromkeys(runs, np.inf)
-    for name in [*runs, *list(runs) * rounds]:  # once more than counted, to warm up
-        before = time.perf_counter()
-        runs[name]()
-        best[name] = min(best[name], 1e3 * (time.perf_counter() - before))
-    return best
-
-
 def compare(name, answer, reference):
     """How far an answer is from the reference, in its worst part relative to that part's size."""
     gaps = [np.abs(np.asarray(a) - b).max() / np.abs(b).max() for a, b in zip(answer, reference, strict=True)]
@@ -118,13 +91,10 @@ def compare(name, answer, reference):
 
 def main():
     """Run every shape and print a table."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--json", help="write the figures here as well")
-    parser.add_argument("--rounds", type=int, default=7)
-    arguments = parser.parse_args()
-    figures = {"machine": platform.processor() or platform.machine(), "jax": jax.__version__, "shapes": []}
+    arguments = common.parser(__doc__).parse_args()
+    shapes = []
     for stack_shape, template_shape in SHAPES:
-        images, start = problem(stack_shape, template_shape)
+        images, start = common.problem(stack_shape, template_shape)
         methods = {"SciPy float64": peers.scipy_float64(images, *start)}
         with contextlib.suppress(ModuleNotFoundError):
             methods["PyTorch float32"] = peers.torch_float32(images, *start)
@@ -133,16 +103,14 @@ def main():
         reference = methods["SciPy float64"]()
         gaps = {name: compare(name, run(), reference) for name, run in methods.items()}
         methods["jaxem fit, hard"] = jaxem_fit(images, *start, hard=True)
-        times = minimum({**methods, **transforms(images)}, arguments.rounds)
+        times = common.minimum({**methods, **transforms(images)}, arguments.rounds)
         unit = times.get("two FFTs, FFTW", times["two FFTs, XLA"])
         print(f"\n{stack_shape[0]} images of {stack_shape[1:]}, template {template_shape}")
         for name, milliseconds in times.items():
             gap = f"   gap {gaps[name]:.0e}" if name in gaps else ""
-            print(f"  {name:24} {milliseconds:9.1f} ms {milliseconds / unit:8.2f}{gap}")
-        figures["shapes"].append({"stack": stack_shape, "template": template_shape, "ms": times, "gaps": gaps})
-    if arguments.json:
-        with open(arguments.json, "w") as file:
-            json.dump(figures, file, indent=1)
+            print(f"  {name:24} {milliseconds:9.1f} ms {milliseconds / unit:8.2f}{gap}", flush=True)
+        shapes.append({"stack": stack_shape, "template": template_shape, "ms": times, "gaps": gaps})
+    common.write(arguments.json, {"shapes": shapes})
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """Recover an unknown template, the background behind it, and where it sits in each of a stack of noisy images.
 
-Exact EM by FFT in JAX. A newcomer reads `jaxem.model`, `jaxem.em` and `jaxem.loop` in that order.
+Exact EM by FFT in JAX. A newcomer reads `jaxem.model`, `jaxem.steps` and `jaxem.loop` in that order.
 """
 
 from jaxem.em import e_step, elbo, log_likelihood, m_step
@@ -8,10 +8,12 @@ from jaxem.loop import Fit, Status, fit
 from jaxem.model import Params, Positions, Posterior, simulate
 from jaxem.parallel import fit_restarts_parallel
 from jaxem.restarts import Restarts, fit_restarts, random_params
+from jaxem.selfcheck import Check, selfcheck
 
 __version__ = "0.1.0"
 
 __all__ = [
+    "Check",
     "Fit",
     "Params",
     "Positions",
@@ -26,5 +28,6 @@ __all__ = [
     "log_likelihood",
     "m_step",
     "random_params",
+    "selfcheck",
     "simulate",
 ]
