@@ -1,7 +1,7 @@
-"""The command line: ``jaxem demo`` and ``jaxem fit`` (extra ``app``).
+"""The command line: ``jaxem demo``, ``jaxem fit`` and ``jaxem doctor`` (extra ``app``).
 
-Exit codes: 0; 2 for a user's error, in one line; 3 when no run converged (the best is still written); 130 when
-interrupted.
+Exit codes: 0; 1 when this machine computes wrongly; 2 for a user's error, in one line; 3 when no run converged (the
+best is still written); 130 when interrupted.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 import jaxem
 from jaxem import checks
 from jaxem.demo import IMAGE_SHAPE, TEMPLATE_SHAPE, demo_frames
+from jaxem.doctor import describe_checks, describe_machine
 from jaxem.figures import summary_figure
 from jaxem.io import FramesError, OutputError, check_output, output_folder, read_frames, write_results
 from jaxem.loop import Fit, Status
@@ -27,6 +28,7 @@ from jaxem.parallel import fit_restarts_parallel
 from jaxem.report import compare_with_truth, describe_frames, describe_run, doubts
 from jaxem.restarts import Restarts, best_run
 from jaxem.runner import Options, locate
+from jaxem.selfcheck import selfcheck
 
 app = typer.Typer(pretty_exceptions_enable=False, context_settings={"help_option_names": ["-h", "--help"]})
 console = Console(highlight=False, markup=False, soft_wrap=True)
@@ -156,6 +158,24 @@ def fit_command(
     console.print(f"{describe_frames(images)} from {frames}")
     found, _ = _search(images, options, out)
     return _exit_code(found)
+
+
+@app.command("doctor")
+def doctor_command() -> int:
+    """Show versions, devices and speed, and check that this machine computes rightly.
+
+    Example: jaxem doctor
+    """
+    for line in describe_machine():
+        console.print(line)
+    found = selfcheck()
+    for line in describe_checks(found):
+        console.print(line)
+    wrong = [check.name for check in found if not check.passed]
+    if not wrong:
+        return 0
+    print(f"jaxem: this combination of versions and device computes wrongly: {'; '.join(wrong)}", file=sys.stderr)
+    return 1
 
 
 def _shape(words: tuple[str, str]) -> tuple[int, int]:

@@ -93,7 +93,8 @@ def infer(stack: Stack, terms: Terms, template_shape: Shape, *, hard: bool) -> t
     total = jnp.sum(weights, axis=1)
     # Not exp(odds - log evidence): where the odds are 1e5, its rounding alone would change every probability by 1 %.
     probs = weights / total[:, None]
-    entropy = jnp.log(total) - jnp.sum(probs * jnp.where(probs > 0, below, 0), axis=1)
+    finite = jnp.maximum(below, jnp.finfo(below.dtype).min)  # 0 ln 0 = 0, where minus infinity would give NaN
+    entropy = jnp.log(total) - jnp.sum(weights * finite, axis=1) / total
     return Posterior(probs.reshape(odds.shape)), Evidence(highest + jnp.log(total), entropy)
 
 
