@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 
@@ -15,6 +16,8 @@ from jaxem.model import Params
 from jaxem.stack import centre
 from jaxem.steps import visible_counts
 from jaxem.windows import coverage, gather
+
+CENTRE_BATCH = 32
 
 
 def describe_frames(images: np.ndarray) -> str:
@@ -42,7 +45,8 @@ def doubts(images: np.ndarray, best: Fit, prior_smoothing: float) -> Iterator[st
     params, status = best.params, Status(int(best.status))
     if status != Status.CONVERGED:
         yield f"The best run did not converge. {status.explanation}"
-    stack = centre(jnp.asarray(checks.as_images(images)))
+    pixels = jnp.asarray(checks.as_images(images))
+    stack = jax.jit(centre, static_argnums=1)(pixels, min(CENTRE_BATCH, len(pixels)))
     if (params.noise_scale / stack.scale) ** 2 <= 1.01 * stack.variance_floor:
         yield "The noise is below what the pixels' numbers resolve; frames all alike leave the template's place open."
     hidden = int((visible(params, len(images), prior_smoothing) == 0).sum())
