@@ -191,7 +191,7 @@ def centre(images: jax.Array, batch_size: int | None = None) -> Stack:
     # Sums of squares carry a relative error eps, pixels carry eps times their size; less noise than that is invisible.
     eps = jnp.finfo(images.dtype).eps
     floor = eps * mean_square + (eps * largest / scale) ** 2
-    return Stack(images, total / len(images), offset, scale, jnp.where(floor == 0, eps**2, floor))
+    return Stack(images, total / len(images), offset, scale, jnp.where(floor == 0, eps * eps, floor))
 
 
 def add_up(stack: Stack, weights: jax.Array | None = None) -> Totals:

@@ -8,6 +8,7 @@ from problems import cast, sample
 
 import jaxem
 from jaxem import model, stack, steps
+from jaxem.demo import TEMPLATE_SHAPE, demo_frames
 
 SIZE, HEIGHT, NUM_IMAGES = 320, 48, 6
 
@@ -58,3 +59,18 @@ def test_log_odds_and_bound_to_hundredths_of_a_nat(problem):
     total, total64 = (float(each.high) + float(each.low) for each in (bound, bound64))
     assert abs(total64) > 2e6  # float32 holds only quarters of a nat there
     assert abs(total - total64) / NUM_IMAGES < 0.01
+
+
+@pytest.mark.slow
+def test_both_precisions_stop_together():
+    """Convergence is seen in gains of thousandths of a nat an image, of totals near -8e6."""
+    if not jax.config.jax_enable_x64:
+        pytest.skip("float64 is switched off")
+    frames = demo_frames(0).frames.astype("float32")
+    key = jax.random.split(jax.random.key(0), 5)[1]
+    start = jaxem.random_params(key, frames, TEMPLATE_SHAPE)
+    single = jaxem.fit(frames, start)
+    double = jaxem.fit(frames.astype("float64"), cast(start, "float64"))
+    assert jaxem.Status(int(single.status)) == jaxem.Status(int(double.status)) == jaxem.Status.CONVERGED
+    assert abs(int(single.num_iterations) - int(double.num_iterations)) <= 2
+    assert abs(float(single.elbo) - float(double.elbo)) < 0.01 * len(frames)
