@@ -109,8 +109,8 @@ def fit_restarts(
         max_iterations: as for `fit`.
         tolerance: as for `fit`.
         batch_size: as for `fit`.
-        group_size: runs made side by side by ``vmap``, until the slowest of them ends; by default one on a CPU, whose
-            cores a single run keeps busy, and as many as there are on other devices (static).
+        group_size: runs made side by side by ``vmap``, until the slowest of them ends; by default one on a CPU, from
+            whose cache more would fall out, and all of them on other devices (static).
 
     Returns:
         `Restarts`.

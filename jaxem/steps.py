@@ -124,7 +124,6 @@ def summarise(
 def complete(stack: Stack, sums: Sums, template_shape: Shape, *, hard: bool) -> Statistics:
     """The statistics of the whole stack."""
     counts, backprojection, covered_sum, entropy = sums
-    # Transformed back apart: the reference is large, and rounds away what the residuals say if it is added before.
     own = backprojection if hard else stack.template_of(backprojection, template_shape)
     template_sum = own + stack.template_of(stack.backproject_reference(counts), template_shape)
     return Statistics(counts, stack.coverage(counts, template_shape), template_sum, covered_sum, entropy)
@@ -182,7 +181,7 @@ def expected_squares(
 def bound(stack: Stack, totals: Totals, params: Params, statistics: Statistics) -> Pair:
     """The ELBO of the whole stack, nats, at the posterior of the statistics.
 
-    -KHW/2 ln(2 pi s^2) - C / (2 s^2) + sum_d n(d) ln A(d) + entropy, and KHW ln(scale) less
+    -KHW/2 ln(2 pi s^2) - C / (2 s^2) + sum_d n(d) ln A(d) + entropy, the first s in pixel values
     """
     template, background, noise_scale, prior = params
     counts, entropy = statistics.counts, statistics.entropy
