@@ -27,17 +27,18 @@ def jaxem_fit(images, *start, hard=False):
     batch_size = loop.fit_options(images, hard, 0.0, 1, 0.0, None)["batch_size"]
     prepared = jax.jit(stack.prepare, static_argnums=1)(images, batch_size)
     expectation = jax.jit(lambda stack, theta: steps.expectation(stack, theta, hard=hard))
-    statistics = expectation(prepared.stack, model.to_stack(params, prepared.stack))
+    statistics, _ = expectation(prepared.stack, model.to_stack(params, prepared.stack))
 
     @jax.jit
     def once(prepared, statistics):
         found = steps.maximise(*prepared, statistics, jnp.float32(0))
-        bound = steps.bound(*prepared, found, steps.expectation(prepared.stack, found, hard=hard))
-        return model.from_stack(found, prepared.stack), bound
+        statistics, ratio = steps.expectation(prepared.stack, found, hard=hard)
+        density = steps.log_density(*prepared, found, ratio)
+        return model.from_stack(found, prepared.stack), statistics, density
 
     def iterate():
-        found, bound = jax.block_until_ready(once(prepared, statistics))
-        return found.template, found.background, found.noise_scale**2, bound.high
+        found, _, density = jax.block_until_ready(once(prepared, statistics))
+        return found.template, found.background, found.noise_scale**2, density.high
 
     return iterate
 

@@ -10,6 +10,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
+from jaxem.compensated import add_trees
+
 
 def over_batches(
     function: Callable[..., tuple[Any, Any]],
@@ -17,7 +19,6 @@ def over_batches(
     batch_size: int,
     *,
     along: Any = None,
-    add: Callable[[Any, Any], Any] | None = None,
 ) -> tuple[Any, Any]:
     """Of the two things that function(batch, weights, piece) gives, the first added up and the second stacked.
 
@@ -28,7 +29,6 @@ def over_batches(
         images: (K, ...).
         batch_size: at most K (static).
         along: a tree of arrays with one entry a batch.
-        add: how two first parts are added; leaf by leaf if not given.
     """
     firsts = np.arange(0, len(images), batch_size)
     starts = np.minimum(firsts, len(images) - batch_size)
@@ -40,7 +40,7 @@ def over_batches(
 
     def step(total: Any, batch: tuple[jax.Array, jax.Array, Any]) -> tuple[Any, Any]:
         part, rest = one_batch(*batch)
-        return (add(total, part) if add else jax.tree.map(jnp.add, total, part)), rest
+        return add_trees(total, part), rest
 
     shapes, _ = jax.eval_shape(one_batch, *jax.tree.map(lambda leaf: leaf[0], batches))
     zeros = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes)

@@ -7,7 +7,7 @@ Computer Programming* 2, section 4.2.2.
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -41,6 +41,15 @@ def add(x: Pair, y: Pair) -> Pair:
     """x + y."""
     total = _two_sum(x.high, y.high)
     return _two_sum(total.high, total.low + (x.low + y.low))
+
+
+def add_trees(x: Any, y: Any) -> Any:
+    """x + y, leaf by leaf, where `Pair` counts as a leaf."""
+
+    def add_leaves(a: Any, b: Any) -> Any:
+        return add(a, b) if isinstance(a, Pair) else a + b
+
+    return jax.tree.map(add_leaves, x, y, is_leaf=lambda leaf: isinstance(leaf, Pair))
 
 
 def subtract(x: Pair, y: Pair) -> Pair:

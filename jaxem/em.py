@@ -15,7 +15,7 @@ import jax.numpy as jnp
 from jaxem import checks
 from jaxem.model import Params, Positions, Posterior, from_stack, log_background, log_odds, log_odds_at, terms, to_stack
 from jaxem.stack import add_up, centre
-from jaxem.steps import complete, infer, maximise, summarise
+from jaxem.steps import Unnormalised, complete, infer, maximise, summarise
 from jaxem.windows import Shape
 
 
@@ -61,11 +61,11 @@ def e_step(images: Any, params: Params, *, hard: bool = False) -> Posterior | Po
 def _e_step(images: jax.Array, params: Params, hard: bool) -> Posterior | Positions:
     stack = centre(images)
     params = to_stack(params, stack)
-    posterior, evidence = infer(stack, terms(stack, params), params.template.shape, hard=hard)
-    log_density = log_background(stack, params) + evidence.log_ratio
-    if isinstance(posterior, Positions):
-        return posterior._replace(log_joint=log_density)
-    return posterior._replace(log_evidence=log_density)
+    found, evidence = infer(stack, terms(stack, params), params.template.shape, hard=hard)
+    log_density = log_background(stack, params) + (evidence.log_odds + evidence.log_mass)
+    if isinstance(found, Positions):
+        return found._replace(log_joint=log_density)
+    return Posterior(found.masses * found.shares[:, None, None], log_density)
 
 
 def m_step(
@@ -110,10 +110,10 @@ def _m_step(
     images: jax.Array, posterior: Posterior | Positions, prior_smoothing: jax.Array, template_shape: Shape
 ) -> Params:
     stack = centre(images)
+    ones = jnp.ones(len(images), images.dtype)
     hard = isinstance(posterior, Positions)
-    entropy, weights = jnp.zeros(len(images), images.dtype), jnp.ones(len(images), images.dtype)
-    sums = summarise(stack, posterior, entropy, weights, template_shape)
-    statistics = complete(stack, sums, template_shape, hard=hard)
+    given = posterior if isinstance(posterior, Positions) else Unnormalised(posterior.probs, ones)
+    statistics = complete(stack, summarise(stack, given, ones, template_shape), template_shape, hard=hard)
     return from_stack(maximise(stack, add_up(stack), statistics, prior_smoothing), stack)
 
 

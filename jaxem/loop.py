@@ -17,7 +17,7 @@ from jaxem import checks, compensated
 from jaxem.compensated import Pair, pair
 from jaxem.model import Params, from_stack, to_stack
 from jaxem.stack import Prepared, prepare
-from jaxem.steps import Statistics, bound, expectation, log_smoothing, maximise
+from jaxem.steps import Statistics, expectation, log_density, log_smoothing, maximise
 
 
 class Status(IntEnum):
@@ -183,9 +183,9 @@ def run(
 
     def step(carry: _Carry) -> _Carry:
         params = improve(carry)
-        statistics = expectation(stack, params, hard=hard)
-        log_density = bound(stack, totals, params, statistics)
-        objective = _add_penalty(log_density, log_smoothing(params.prior, prior_smoothing))
+        statistics, ratio = expectation(stack, params, hard=hard)
+        density = log_density(stack, totals, params, ratio)
+        objective = _add_penalty(density, log_smoothing(params.prior, prior_smoothing))
         gain = compensated.subtract(objective, carry.elbo).high
         still = (gain < tolerance * num_images) | ((gain <= 0) & (tolerance >= 0))
         status = jnp.where(still, Status.CONVERGED, Status.RUNNING)
@@ -194,9 +194,7 @@ def run(
         # The objective may start at minus infinity, where a prior with zeros is smoothed: the first step mends that.
         at_start = carry.num_iterations < 0
         status = jnp.where(at_start, Status.RUNNING, status)
-        sound = jnp.where(
-            at_start, jnp.isfinite(log_density.high) & (prior_smoothing >= 0), jnp.isfinite(objective.high)
-        )
+        sound = jnp.where(at_start, jnp.isfinite(density.high) & (prior_smoothing >= 0), jnp.isfinite(objective.high))
         num_iterations = carry.num_iterations + 1
         history = carry.history.at[num_iterations].set(objective.high)
         new = _Carry(params, statistics, objective, history, num_iterations, status.astype(jnp.int32))
@@ -208,8 +206,8 @@ def run(
 
     start = to_stack(params, stack)
     history = jnp.full(max_iterations + 1, jnp.nan, start.template.dtype)
-    template, background, noise_scale, prior = jax.tree.map(jnp.zeros_like, start)
-    nothing = Statistics(prior, background, template, background, noise_scale)
+    template, background, _, prior = jax.tree.map(jnp.zeros_like, start)
+    nothing = Statistics(prior, background, template, background)
     unknown = pair(jnp.full_like(start.noise_scale, jnp.nan))
     begin = _Carry(start, nothing, unknown, history, jnp.int32(-1), jnp.int32(Status.RUNNING))
     end = lax.while_loop(unfinished, step, begin)
@@ -218,10 +216,10 @@ def run(
     return Fit(found, end.elbo.high, end.history, jnp.maximum(end.num_iterations, 0), status)
 
 
-def _add_penalty(log_density: Pair, penalty: jax.Array) -> Pair:
+def _add_penalty(density: Pair, penalty: jax.Array) -> Pair:
     """Their sum; pairs cannot carry the minus infinity that the penalty may be."""
     finite = jnp.isfinite(penalty)
-    total = compensated.add(log_density, pair(jnp.where(finite, penalty, 0)))
+    total = compensated.add(density, pair(jnp.where(finite, penalty, 0)))
     return total._replace(high=jnp.where(finite, total.high, penalty))
 
 

@@ -142,6 +142,7 @@ def terms(stack: Stack, params: Params) -> Terms:
         + stack.window_sums(background * (2 * stack.reference - background), template.shape)
     )
     shared = log_prior(prior) - squares / (2 * variance)
+    shared = jnp.where(jnp.any(jnp.isnan(shared)), jnp.nan, shared)  # one alone, a maximum may ignore on a CPU
     return Terms(shared, prepared * (1 / variance).astype(prepared.dtype), background / variance)
 
 
@@ -152,13 +153,18 @@ def log_odds(stack: Stack, terms: Terms, template_shape: Shape) -> jax.Array:
     return terms.shared[None] + own
 
 
+def squares_at(stack: Stack, params: Params, corners: jax.Array) -> jax.Array:
+    """(X_k - F)^2 - (X_k - B)^2 at each pixel of the window at one corner an image, (K, h, w)."""
+    template, background, _, _ = params
+    windows = (gather(stack.images, corners, template.shape) - stack.offset) * (1 / stack.scale)
+    behind = gather(background, corners, template.shape)
+    return (behind - template[None]) * (2 * windows - template[None] - behind)
+
+
 def log_odds_at(stack: Stack, params: Params, corners: jax.Array) -> jax.Array:
     """`log_odds` at one corner an image, (K,), from the windows cut there and without any transform."""
-    template, background, noise_scale, prior = params
-    cut = partial(gather, corners=corners, template_shape=template.shape)
-    images, behind = cut(stack.residuals) + cut(stack.reference), cut(background)
-    squares = jnp.sum((behind - template[None]) * (2 * images - template[None] - behind), axis=(-2, -1))
-    return log_prior(prior)[corners[:, 0], corners[:, 1]] - squares / (2 * noise_scale**2)
+    squares = jnp.sum(squares_at(stack, params, corners), axis=(-2, -1))
+    return log_prior(params.prior)[corners[:, 0], corners[:, 1]] - squares / (2 * params.noise_scale**2)
 
 
 def simulate(key: jax.Array, params: Params, num_images: int) -> tuple[jax.Array, jax.Array]:

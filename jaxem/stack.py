@@ -111,10 +111,9 @@ class Stack(NamedTuple):
         spread = windows.coverage if self.transforms is None else windows.coverage_in_stages
         return spread(maps, template_shape)
 
-    def covered_sum(self, maps: jax.Array, template_shape: Shape) -> jax.Array:
-        """Each residual times its coverage, summed over the images, (K, P, Q) -> (H, W)."""
-        products = self.coverage(maps, template_shape) * self.residuals
-        return _sum_over_images(products, jnp.ones(len(maps), products.dtype))
+    def covered_sum(self, maps: jax.Array, weights: jax.Array, template_shape: Shape) -> jax.Array:
+        """Weighted sum over the images of each residual times the coverage of its map, (K, P, Q), (K,) -> (H, W)."""
+        return sum_over_images(self.coverage(maps, template_shape) * self.residuals, weights)
 
 
 class Totals(NamedTuple):
@@ -184,7 +183,7 @@ def centre(images: jax.Array, batch_size: int | None = None) -> Stack:
     offset, scale, mean_square, largest = moments(images, batch_size)
 
     def one_batch(batch: jax.Array, weights: jax.Array, _: None) -> tuple[jax.Array, None]:
-        return _sum_over_images((batch - offset) * (1 / scale), weights), None
+        return sum_over_images((batch - offset) * (1 / scale), weights), None
 
     total, _ = over_batches(one_batch, images, batch_size)
 
@@ -200,7 +199,7 @@ def add_up(stack: Stack, weights: jax.Array | None = None) -> Totals:
     weights = jnp.ones(len(residuals), residuals.dtype) if weights is None else weights
     # Rounding averages out over the rows; only their total needs care.
     rows = jnp.sum(residuals**2, axis=-1) * weights[:, None]
-    return Totals(jnp.sum(weights), _sum_over_images(residuals, weights), compensated.total(rows.ravel()))
+    return Totals(jnp.sum(weights), sum_over_images(residuals, weights), compensated.total(rows.ravel()))
 
 
 class Prepared(NamedTuple):
@@ -227,16 +226,12 @@ def prepare(images: jax.Array, batch_size: int) -> Prepared:
         part = stack._replace(images=batch)
         return add_up(part, weights), transforms.transform_pairs(part.residuals, stack.image_shape)
 
-    def add_totals(x: Totals, y: Totals) -> Totals:
-        square_sum = compensated.add(x.square_sum, y.square_sum)
-        return Totals(x.num_images + y.num_images, x.residual_sum + y.residual_sum, square_sum)
-
-    totals, pairs = over_batches(one_batch, images, batch_size, add=add_totals)
+    totals, pairs = over_batches(one_batch, images, batch_size)
     reference = transforms.transform_pairs(stack.reference[None], stack.image_shape)
     return Prepared(stack._replace(transforms=Transforms(pairs, reference)), totals)
 
 
-def _sum_over_images(arrays: jax.Array, weights: jax.Array) -> jax.Array:
+def sum_over_images(arrays: jax.Array, weights: jax.Array) -> jax.Array:
     """Weighted sum over the first axis, as a product.
 
     XLA for CPU fuses what makes the arrays into a plain sum over their first axis, which is then ten times slower.

@@ -1,7 +1,7 @@
 """The formulas of the two steps: what `em` offers on whole stacks and `loop` iterates batch by batch.
 
-E-step: `infer` the posterior, `summarise` it in sums over the images. M-step: `maximise` what they say. The `bound`
-tells what both have reached. Derivations: ``docs/method.md``, *E-step*, *M-step* and *ELBO*.
+E-step: `infer` the posterior, `summarise` it in sums over the images. M-step: `maximise` what they say. The
+`log_density` tells what both have reached. Derivations: ``docs/method.md``, *E-step*, *M-step* and *ELBO*.
 """
 
 from __future__ import annotations
@@ -10,37 +10,34 @@ from typing import NamedTuple, cast
 
 import jax
 import jax.numpy as jnp
-from jax import lax
 
 from jaxem import compensated
 from jaxem.batches import over_batches
 from jaxem.compensated import Pair, pair
-from jaxem.model import Params, Positions, Posterior, Terms, log_odds, log_prior, terms
-from jaxem.stack import Stack, Totals, Transforms
+from jaxem.model import Params, Positions, Terms, log_odds, log_prior, squares_at, terms
+from jaxem.stack import Stack, Totals, Transforms, sum_over_images
 from jaxem.windows import Shape, gather, paste, positions_shape
 
 
 class Sums(NamedTuple):
     """What a posterior and the images say together: sums over images, to be added up over batches.
 
-    ==============  =========================  ==================  ===========================================
-    field           formula                    shape               meaning
-    ==============  =========================  ==================  ===========================================
-    counts          n = sum_k q_k              (H-h+1, W-w+1)      expected number of templates at each corner
-    backprojection  sum_k q_k corr R_k         `Stack.backproject`  residuals under the template
-    covered_sum     V = sum_k c_k R_k          (H, W)              residuals where the template covers
-    entropy         - sum_k sum_d q_k ln q_k   ()                  of the posteriors, nats; zero if hard
-    ==============  =========================  ==================  ===========================================
+    ==============  =====================  ===================  ===========================================
+    field           formula                shape                meaning
+    ==============  =====================  ===================  ===========================================
+    counts          n = sum_k q_k          (H-h+1, W-w+1)       expected number of templates at each corner
+    backprojection  sum_k q_k corr R_k     `Stack.backproject`  residuals under the template
+    covered_sum     V = sum_k c_k R_k      (H, W)               residuals where the template covers
+    ==============  =====================  ===================  ===========================================
     """
 
     counts: jax.Array
     backprojection: jax.Array
     covered_sum: jax.Array
-    entropy: jax.Array
 
 
 class Statistics(NamedTuple):
-    """All that an M-step and the ELBO need to know of a posterior.
+    """All that an M-step needs to know of a posterior.
 
     ============  ==========================  ==============  ===========================================
     field         formula                     shape           meaning
@@ -50,7 +47,6 @@ class Statistics(NamedTuple):
     template_sum  T = sum_k q_k corr R_k      (h, w)          images under the template, less the offset
                   + n corr B0
     covered_sum   V                           (H, W)          residuals where the template covers
-    entropy       - sum_k sum_d q_k ln q_k    ()              of the posteriors, nats; zero if hard
     ============  ==========================  ==============  ===========================================
     """
 
@@ -58,96 +54,137 @@ class Statistics(NamedTuple):
     covered: jax.Array
     template_sum: jax.Array
     covered_sum: jax.Array
-    entropy: jax.Array
 
 
 class Evidence(NamedTuple):
     """What the E-step learns about each image besides its posterior.
 
-    =========  ==============================================================  =====  =====
-    field      formula                                                         shape  unit
-    =========  ==============================================================  =====  =====
-    log_ratio  ln p(X_k) - ln N(X_k; B, s^2), or ln p(X_k, d_k) - ... if hard  (K,)   nats
-    entropy    - sum_d q_k(d) ln q_k(d), zero if hard                          (K,)   nats
-    =========  ==============================================================  =====  =====
+    ========  ========  ======================================================================================
+    field     shape     meaning
+    ========  ========  ======================================================================================
+    corners   (K, 2)    the best corner
+    log_odds  (K,)      there, nats
+    log_mass  (K,)      ln sum_d exp(log_odds(d) - log_odds at the best corner), zero in hard EM, nats
+    ========  ========  ======================================================================================
+
+    The last two add up to ln p(X_k) - ln N(X_k; B, s^2), in hard EM to ln p(X_k, d_k) - ln N(X_k; B, s^2).
     """
 
-    log_ratio: jax.Array
-    entropy: jax.Array
+    corners: jax.Array
+    log_odds: jax.Array
+    log_mass: jax.Array
 
 
-def infer(stack: Stack, terms: Terms, template_shape: Shape, *, hard: bool) -> tuple[Posterior | Positions, Evidence]:
+class Unnormalised(NamedTuple):
+    """A `Posterior` before its normalisation, which sums over images can make in passing: probs = shares * masses.
+
+    ======  ======================  =====================================
+    field   shape                   meaning
+    ======  ======================  =====================================
+    masses  (K, H-h+1, W-w+1)       proportional to the probabilities
+    shares  (K,)                    one over the sum of an image's masses
+    ======  ======================  =====================================
+    """
+
+    masses: jax.Array
+    shares: jax.Array
+
+
+class LogRatio(NamedTuple):
+    """What `Evidence` adds up to over the images: log_weight - squares / (2 s^2).
+
+    ==========  ======  ======================================================================================
+    field       shape   meaning
+    ==========  ======  ======================================================================================
+    squares     `Pair`  what the template at the best corners adds to the squared residuals
+    log_weight  `Pair`  ln A there, and the log mass of all corners relative to the best
+    ==========  ======  ======================================================================================
+
+    The squares come from the windows themselves: of numbers as large as these, transforms lose hundredths of nats.
+    """
+
+    squares: Pair
+    log_weight: Pair
+
+
+def infer(
+    stack: Stack, terms: Terms, template_shape: Shape, *, hard: bool
+) -> tuple[Positions | Unnormalised, Evidence]:
     """The posterior over corners, and what else the log odds of the images say."""
     odds = log_odds(stack, terms, template_shape)
-    flat = odds.reshape(len(odds), -1)
+    corners, highest = _highest(odds)
     if hard:
-        best = jnp.argmax(flat, axis=1)
-        corners = jnp.stack(jnp.unravel_index(best, odds.shape[1:]), axis=-1).astype(jnp.int32)
-        # Not jnp.max, which XLA lets ignore NaN on a CPU; argmax finds it.
-        highest = jnp.take_along_axis(flat, best[:, None], axis=1)[:, 0]
-        return Positions(corners), Evidence(highest, jnp.zeros_like(highest))
-    highest = lax.stop_gradient(jnp.max(flat, axis=1))
-    highest = jnp.where(jnp.isfinite(highest), highest, 0)
-    below = flat - highest[:, None]
-    weights = jnp.exp(below)
-    total = jnp.sum(weights, axis=1)
+        return Positions(corners), Evidence(corners, highest, jnp.zeros_like(highest))
+    flat = odds.reshape(len(odds), -1)
     # Not exp(odds - log evidence): where the odds are 1e5, its rounding alone would change every probability by 1 %.
-    probs = weights / total[:, None]
-    finite = jnp.maximum(below, jnp.finfo(below.dtype).min)  # 0 ln 0 = 0, where minus infinity would give NaN
-    entropy = jnp.log(total) - jnp.sum(weights * finite, axis=1) / total
-    return Posterior(probs.reshape(odds.shape)), Evidence(highest + jnp.log(total), entropy)
+    masses = jnp.exp(flat - jnp.where(jnp.isfinite(highest), highest, 0)[:, None])
+    total = jnp.sum(masses, axis=1)
+    return Unnormalised(masses.reshape(odds.shape), 1 / total), Evidence(corners, highest, jnp.log(total))
 
 
-def summarise(
-    stack: Stack,
-    posterior: Posterior | Positions,
-    entropy: jax.Array,
-    weights: jax.Array,
-    template_shape: Shape,
-) -> Sums:
+def _highest(maps: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Corner and value of each map's first maximum, (K, P, Q) -> (K, 2) int32, (K,); by rows, twice as fast."""
+    row = jnp.argmax(jnp.max(maps, axis=2), axis=1)
+    values = jnp.take_along_axis(maps, row[:, None, None], axis=1)[:, 0]
+    column = jnp.argmax(values, axis=1)
+    corners = jnp.stack([row, column], axis=-1).astype(jnp.int32)
+    return corners, jnp.take_along_axis(values, column[:, None], axis=1)[:, 0]
+
+
+def log_ratio(stack: Stack, params: Params, evidence: Evidence, weights: jax.Array) -> LogRatio:
+    """The evidence summed over the images, each with its weight (K,), zero or one."""
+    squares = sum_over_images(squares_at(stack, params, evidence.corners), weights)
+    log_weight = log_prior(params.prior)[evidence.corners[:, 0], evidence.corners[:, 1]] + evidence.log_mass
+    log_weight = jnp.where(jnp.isnan(evidence.log_odds), jnp.nan, log_weight)  # of a window elsewhere nothing is seen
+    counted = jnp.where(weights > 0, log_weight, 0)
+    return LogRatio(compensated.total(jnp.sum(squares, axis=1)), compensated.total(counted))
+
+
+def summarise(stack: Stack, posterior: Positions | Unnormalised, weights: jax.Array, template_shape: Shape) -> Sums:
     """The posterior's sums over the images, each with its weight (K,), zero or one.
 
     Hard positions gather windows where soft ones need transforms.
     """
-    entropy = jnp.sum(entropy * weights)
     if isinstance(posterior, Positions):
         corners = posterior.corners
         windows = gather(stack.residuals, corners, template_shape) * weights[:, None, None]
         counts = jnp.zeros(positions_shape(stack.image_shape, template_shape), windows.dtype)
         counts = counts.at[corners[:, 0], corners[:, 1]].add(weights)
-        return Sums(counts, jnp.sum(windows, axis=0), paste(windows, corners, stack.image_shape), entropy)
-    probs = posterior.probs * weights[:, None, None]
-    counts = jnp.sum(probs, axis=0)
-    return Sums(counts, stack.backproject(probs), stack.covered_sum(probs, template_shape), entropy)
+        return Sums(counts, jnp.sum(windows, axis=0), paste(windows, corners, stack.image_shape))
+    masses, shares = posterior.masses, posterior.shares * weights
+    counts = sum_over_images(masses, shares)
+    backprojection = stack.backproject(masses * shares[:, None, None])
+    return Sums(counts, backprojection, stack.covered_sum(masses, shares, template_shape))
 
 
 def complete(stack: Stack, sums: Sums, template_shape: Shape, *, hard: bool) -> Statistics:
     """The statistics of the whole stack."""
-    counts, backprojection, covered_sum, entropy = sums
+    counts, backprojection, covered_sum = sums
     own = backprojection if hard else stack.template_of(backprojection, template_shape)
     template_sum = own + stack.template_of(stack.backproject_reference(counts), template_shape)
-    return Statistics(counts, stack.coverage(counts, template_shape), template_sum, covered_sum, entropy)
+    return Statistics(counts, stack.coverage(counts, template_shape), template_sum, covered_sum)
 
 
-def expectation(stack: Stack, params: Params, *, hard: bool) -> Statistics:
-    """E-step of a prepared stack, batch by batch: the statistics of its posterior."""
+def expectation(stack: Stack, params: Params, *, hard: bool) -> tuple[Statistics, LogRatio]:
+    """E-step of a prepared stack, batch by batch: the statistics of its posterior, and its evidence."""
     shared, template_shape = terms(stack, params), params.template.shape
     transforms = cast(Transforms, stack.transforms)
     batch_size = min(2 * transforms.pairs.shape[1], len(stack.images))
 
-    def one_batch(images: jax.Array, weights: jax.Array, pairs: jax.Array) -> tuple[Sums, None]:
+    def one_batch(images: jax.Array, weights: jax.Array, pairs: jax.Array) -> tuple[tuple[Sums, LogRatio], None]:
         batch = stack._replace(images=images, transforms=transforms._replace(pairs=pairs))
         posterior, evidence = infer(batch, shared, template_shape, hard=hard)
-        return summarise(batch, posterior, evidence.entropy, weights, template_shape), None
+        sums = summarise(batch, posterior, weights, template_shape)
+        return (sums, log_ratio(batch, params, evidence, weights)), None
 
-    sums, _ = over_batches(one_batch, stack.images, batch_size, along=transforms.pairs)
-    return complete(stack, sums, template_shape, hard=hard)
+    (sums, ratio), _ = over_batches(one_batch, stack.images, batch_size, along=transforms.pairs)
+    return complete(stack, sums, template_shape, hard=hard), ratio
 
 
 def maximise(stack: Stack, totals: Totals, statistics: Statistics, prior_smoothing: jax.Array) -> Params:
     """The parameters that maximise the expected log joint (and the smoothed prior's) given its statistics."""
     num_images, residual_sum, _ = totals
-    counts, covered, template_sum, covered_sum, _ = statistics
+    counts, covered, template_sum, covered_sum = statistics
 
     prior = (counts + prior_smoothing / counts.size) / (num_images + prior_smoothing)
     template = template_sum / num_images
@@ -155,45 +192,48 @@ def maximise(stack: Stack, totals: Totals, statistics: Statistics, prior_smoothi
     shift = jnp.where(visible > 0, (residual_sum - covered_sum) / jnp.where(visible > 0, visible, 1), 0)
     background = stack.reference + shift
 
-    squares = expected_squares(stack, totals, statistics, template, background).high
+    squares = expected_squares(stack, totals, statistics, template, background)
     variance = squares / (num_images * background.size)
     return Params(template, background, jnp.sqrt(jnp.maximum(variance, stack.variance_floor)), prior)
 
 
 def expected_squares(
     stack: Stack, totals: Totals, statistics: Statistics, template: jax.Array, background: jax.Array
-) -> Pair:
-    """C = sum_k sum_d q_k(d) |X_k - scene with the template at d|^2, over all pixels.
+) -> jax.Array:
+    """C = sum_k sum_d q_k(d) |X_k - scene with the template at d|^2, over all pixels."""
+    _, covered, template_sum, covered_sum = statistics
+    behind = background * (2 * covered_sum + covered * (2 * stack.reference - background))
+    in_front = template * (totals.num_images * template - 2 * template_sum)
+    return squares_about(stack, totals, background).high + jnp.sum(behind) + jnp.sum(in_front)
 
-    Sums over pixels and rows average their rounding out; the total of the rows is kept in twice the precision, since a
-    thousandth of a nat is 1e-10 of it for large images.
+
+def squares_about(stack: Stack, totals: Totals, background: jax.Array) -> Pair:
+    """sum_k |X_k - B|^2, over all pixels.
+
+    Sums along rows average their rounding out; the total of the rows is kept in twice the precision, since a thousandth
+    of a nat is 1e-10 of it for large images.
     """
     num_images, residual_sum, square_sum = totals
-    _, covered, template_sum, covered_sum, _ = statistics
     shift = background - stack.reference
-    everywhere = shift * (num_images * shift - 2 * residual_sum)
-    behind = background * (2 * covered_sum + covered * (2 * stack.reference - background))
-    template_rows = jnp.sum(template * (num_images * template - 2 * template_sum), axis=1)
-    rows = jnp.concatenate([jnp.sum(everywhere + behind, axis=1), template_rows, jnp.stack(square_sum)])
-    return compensated.total(rows)
+    rows = jnp.sum(shift * (num_images * shift - 2 * residual_sum), axis=1)
+    return compensated.add(compensated.total(rows), square_sum)
 
 
-def bound(stack: Stack, totals: Totals, params: Params, statistics: Statistics) -> Pair:
-    """The ELBO of the whole stack, nats, at the posterior of the statistics.
+def log_density(stack: Stack, totals: Totals, params: Params, ratio: LogRatio) -> Pair:
+    """The log likelihood of the whole stack, in hard EM the log joint of the images and their best corners, nats.
 
-    -KHW/2 ln(2 pi s^2) - C / (2 s^2) + sum_d n(d) ln A(d) + entropy, the first s in pixel values
+    -KHW/2 ln(2 pi s^2) - [sum_k |X_k - B|^2 + squares] / (2 s^2) + log_weight, the first s in pixel values
     """
-    template, background, noise_scale, prior = params
-    counts, entropy = statistics.counts, statistics.entropy
-    squares = expected_squares(stack, totals, statistics, template, background)
+    noise_scale = params.noise_scale
+    squares = compensated.add(squares_about(stack, totals, params.background), ratio.squares)
     variance = compensated.multiply(pair(noise_scale), pair(noise_scale))
 
-    num_pixels = compensated.multiply(pair(totals.num_images), pair(jnp.full_like(noise_scale, background.size)))
+    size = jnp.full_like(noise_scale, params.background.size)
+    num_pixels = compensated.multiply(pair(totals.num_images), pair(size))
     log_scale = compensated.scale(compensated.log(noise_scale * stack.scale), 2)
     log_pixel = compensated.add(log_scale, compensated.constant(compensated.LN_2_PI, noise_scale.dtype))
     twice = compensated.add(compensated.multiply(num_pixels, log_pixel), compensated.divide(squares, variance))
-    at_positions = jnp.sum(jnp.where(counts > 0, counts * log_prior(prior), 0))
-    return compensated.add(compensated.scale(twice, -0.5), pair(at_positions + entropy))
+    return compensated.add(compensated.scale(twice, -0.5), ratio.log_weight)
 
 
 def visible_counts(covered: jax.Array, num_images: jax.Array) -> jax.Array:

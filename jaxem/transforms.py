@@ -18,7 +18,8 @@ from jaxem.windows import Shape, positions_shape
 
 def transform_pairs(images: jax.Array, image_shape: Shape) -> jax.Array:
     """Images or position maps, two to a transform, padded with zeros to H x W: (n, ...) -> (ceil(n / 2), W, H)."""
-    first, second = images[0::2], images[1::2]
+    middle = (len(images) + 1) // 2
+    first, second = images[:middle], images[middle:]
     if len(first) > len(second):
         second = jnp.concatenate([second, jnp.zeros_like(first[:1])])
     return _forward(lax.complex(first, second), image_shape)
@@ -34,7 +35,7 @@ def correlate_pairs(pairs: jax.Array, template: jax.Array, template_shape: Shape
     width, height = template.shape
     rows, columns = positions_shape((height, width), template_shape)
     found = _inverse(pairs * template[None], rows, columns)
-    return jnp.stack([found.real, found.imag], axis=1).reshape(-1, rows, columns)
+    return jnp.concatenate([found.real, found.imag])
 
 
 def backproject_pairs(pairs: jax.Array, maps: jax.Array) -> jax.Array:

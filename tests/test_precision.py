@@ -38,8 +38,8 @@ def log_odds_and_bound(images, params):
     whole = prepared.stack.transforms
     at_once = prepared.stack._replace(transforms=whole._replace(pairs=whole.pairs[0]))
     odds = model.log_odds(at_once, model.terms(at_once, scaled), params.template.shape)
-    statistics = steps.expectation(prepared.stack, scaled, hard=False)
-    return odds, steps.bound(prepared.stack, prepared.totals, scaled, statistics)
+    _, ratio = steps.expectation(prepared.stack, scaled, hard=False)
+    return odds, steps.log_density(prepared.stack, prepared.totals, scaled, ratio)
 
 
 def test_log_odds_and_bound_to_hundredths_of_a_nat(problem):
