@@ -134,8 +134,7 @@ def fit_options(
 ) -> dict[str, Any]:
     """The options that every fit takes, checked; lanes under ``vmap`` share the size of a batch."""
     if batch_size is None:
-        pixels = CACHE_PIXELS if jax.default_backend() == "cpu" else DEVICE_PIXELS
-        batch_size = 2 * max(1, round(pixels / (2 * num_lanes * images.shape[1] * images.shape[2])))
+        batch_size = _cheapest_batch_size(len(images), num_lanes * images.shape[1] * images.shape[2])
     return {
         "hard": bool(hard),
         "prior_smoothing": checks.as_number("prior_smoothing", prior_smoothing, images.dtype, at_least=0),
@@ -145,10 +144,18 @@ def fit_options(
     }
 
 
-# Pixels of a batch: what the cache of a CPU's core holds beside an iteration's other arrays; elsewhere enough to keep
-# the device busy, with transforms far below the 4 GB at which batched ones fail.
-CACHE_PIXELS, DEVICE_PIXELS = 2**16, 2**25
+# Pixels of a batch at most: what the cache of a CPU's core holds beside an iteration's other arrays; elsewhere enough
+# to keep the device busy, with transforms far below the 4 GB at which batched ones fail. And how many pixels' work it
+# costs to start a batch.
+CACHE_PIXELS, DEVICE_PIXELS, BATCH_COST = 80_000, 2**25, 7_000
 STATIC_OPTIONS = ("hard", "max_iterations", "batch_size")
+
+
+def _cheapest_batch_size(num_images: int, pixels: int) -> int:
+    """The even size of a batch of images of so many pixels that leaves least to do, few images being done twice."""
+    most = (CACHE_PIXELS if jax.default_backend() == "cpu" else DEVICE_PIXELS) // pixels
+    sizes = range(2, max(3, min(most, num_images + 1) + 1), 2)
+    return min(sizes, key=lambda size: -(-num_images // size) * (size * pixels + BATCH_COST))
 
 
 @partial(jax.jit, static_argnames=STATIC_OPTIONS)

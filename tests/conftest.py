@@ -27,9 +27,10 @@ def close(actual, expected, dtype):
 
 @pytest.fixture(params=["float32", "float64"])
 def dtype(request):
+    """A precision; "widest" is the one that JAX has as its default."""
     if request.param == "float64" and not jax.config.jax_enable_x64:
         pytest.skip("float64 is switched off")
-    return np.dtype(request.param)
+    return np.dtype(jax.dtypes.canonicalize_dtype("float64") if request.param == "widest" else request.param)
 
 
 @pytest.fixture

@@ -23,6 +23,9 @@ SHAPES = [
     ((2, 1, 1), (1, 1)),
 ]
 
+# Every shape in one precision, the first few in both, since shapes and precisions go wrong apart; each compiles anew.
+CASES = [(*shapes, "widest") for shapes in SHAPES] + [(*shapes, "float32") for shapes in SHAPES[:3]]
+
 
 def random_params(rng, image_shape, template_shape, noise_scale=0.6):
     positions = oracle.positions_shape(image_shape, template_shape)

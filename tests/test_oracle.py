@@ -5,14 +5,14 @@ import numpy as np
 import oracle
 import pytest
 from conftest import close
-from problems import SHAPES, cast, random_problem, random_probs
+from problems import CASES, cast, random_problem, random_probs
 
 import jaxem
 
-shapes = pytest.mark.parametrize(("stack_shape", "template_shape"), SHAPES)
+cases = pytest.mark.parametrize(("stack_shape", "template_shape", "dtype"), CASES, indirect=["dtype"])
 
 
-@shapes
+@cases
 def test_e_step_elbo_and_log_likelihood(stack_shape, template_shape, dtype):
     rng = np.random.default_rng(4)
     images, params = random_problem(rng, stack_shape, template_shape)
@@ -43,7 +43,7 @@ def test_e_step_elbo_and_log_likelihood(stack_shape, template_shape, dtype):
     close(hard_bound, oracle.elbo(images, params, oracle.one_hot(corners, params.prior.shape)), dtype)
 
 
-@shapes
+@cases
 def test_m_step(stack_shape, template_shape, dtype):
     rng = np.random.default_rng(6)
     images, params = random_problem(rng, stack_shape, template_shape)

@@ -3,6 +3,7 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 from problems import random_params, sample
 
 import jaxem
@@ -16,6 +17,7 @@ def planted(num_images=150):
     return truth, images, corners
 
 
+@pytest.mark.parametrize("dtype", ["widest"], indirect=True)
 def test_the_best_of_ten_finds_a_planted_template(dtype):
     truth, images, corners = planted()
     found = jaxem.fit_restarts(jax.random.key(0), images.astype(dtype), (5, 6))
@@ -27,6 +29,7 @@ def test_the_best_of_ten_finds_a_planted_template(dtype):
     assert (np.asarray(jaxem.e_step(images.astype(dtype), found.best.params, hard=True).corners) == corners).all()
 
 
+@pytest.mark.parametrize("dtype", ["widest"], indirect=True)
 def test_a_lane_is_the_run_it_says(dtype):
     _, images, _ = planted(40)
     images = images.astype(dtype)

@@ -67,6 +67,7 @@ def test_dtypes_follow_the_images_and_jit_and_vmap_change_nothing(problem, dtype
             same(jax.tree.map(lambda leaf, lane=lane: leaf[lane], lanes), plain, 2e-4)
 
 
+@pytest.mark.parametrize("dtype", ["widest"], indirect=True)
 def test_vmap_over_starts_alone(problem, dtype):
     images, params = problem
     starts = jax.tree.map(lambda leaf: jnp.stack([leaf, leaf * 0.9]), params)

@@ -8,14 +8,14 @@ import numpy as np
 import oracle
 import pytest
 from conftest import close
-from problems import SHAPES
+from problems import CASES
 
 from jaxem import transforms, windows
 
-shapes = pytest.mark.parametrize(("stack_shape", "template_shape"), SHAPES)
+cases = pytest.mark.parametrize(("stack_shape", "template_shape", "dtype"), CASES, indirect=["dtype"])
 
 
-@shapes
+@cases
 def test_operators_match_their_definitions(stack_shape, template_shape, dtype):
     rng = np.random.default_rng(1)
     image_shape, positions = stack_shape[1:], oracle.positions_shape(stack_shape[1:], template_shape)
@@ -69,7 +69,7 @@ def kept_backproject(images, maps, template_shape):
     return transforms.template_of(transforms.backproject_pairs(pairs, maps), template_shape)
 
 
-@shapes
+@cases
 def test_adjoints(stack_shape, template_shape, dtype):
     rng = np.random.default_rng(2)
     image_shape, positions = stack_shape[1:], oracle.positions_shape(stack_shape[1:], template_shape)
