@@ -17,6 +17,7 @@ def planted(num_images=150):
     return truth, images, corners
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dtype", ["widest"], indirect=True)
 def test_the_best_of_ten_finds_a_planted_template(dtype):
     truth, images, corners = planted()

@@ -11,6 +11,8 @@ from problems import random_params, random_problem, random_probs, sample
 
 import jaxem
 
+pytestmark = pytest.mark.slow  # together; and what is true does not hang on versions
+
 VARIANTS = [(False, 0.0), (True, 0.0), (False, 2.0), (True, 2.0)]
 variants = pytest.mark.parametrize(("hard", "prior_smoothing"), VARIANTS)
 
