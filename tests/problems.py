@@ -2,6 +2,7 @@
 
 import numpy as np
 import oracle
+import pytest
 
 import jaxem
 
@@ -24,7 +25,8 @@ SHAPES = [
 ]
 
 # Every shape in one precision, the first few in both, since shapes and precisions go wrong apart; each compiles anew.
-CASES = [(*shapes, "widest") for shapes in SHAPES] + [(*shapes, "float32") for shapes in SHAPES[:3]]
+CASES = [(*shapes, precision) for precision in ("widest", "float32") for shapes in SHAPES[:3]]
+CASES += [pytest.param(*shapes, "widest", marks=pytest.mark.slow) for shapes in SHAPES[3:]]
 
 
 def random_params(rng, image_shape, template_shape, noise_scale=0.6):
