@@ -4,10 +4,12 @@ Exact EM by FFT in JAX. A newcomer reads `jaxem.model`, `jaxem.steps` and `jaxem
 """
 
 from jaxem.em import e_step, elbo, log_likelihood, m_step
-from jaxem.loop import Fit, Status, fit
+from jaxem.loop import Fit, Schedule, Status, fit
 from jaxem.model import Params, Positions, Posterior, simulate
+from jaxem.moves import annealing, recentre, varying_params
 from jaxem.parallel import fit_restarts_parallel
 from jaxem.restarts import Restarts, fit_restarts, random_params
+from jaxem.search import Search
 from jaxem.selfcheck import Check, selfcheck
 
 __version__ = "0.1.0"
@@ -19,7 +21,10 @@ __all__ = [
     "Positions",
     "Posterior",
     "Restarts",
+    "Schedule",
+    "Search",
     "Status",
+    "annealing",
     "e_step",
     "elbo",
     "fit",
@@ -28,6 +33,8 @@ __all__ = [
     "log_likelihood",
     "m_step",
     "random_params",
+    "recentre",
     "selfcheck",
     "simulate",
+    "varying_params",
 ]

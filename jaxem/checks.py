@@ -7,6 +7,7 @@ cannot be seen under ``jit``; the fits report those in their status.
 
 from __future__ import annotations
 
+import numbers
 import operator
 from typing import Any
 
@@ -110,6 +111,24 @@ def as_number(name: str, value: Any, dtype: Any, *, at_least: float | None = Non
     return number.astype(dtype)
 
 
+def as_schedule(schedule: Any, dtype: Any) -> Any:
+    """A schedule's two rows of real numbers, one entry a step."""
+    rows = []
+    for field, value in zip(schedule._fields, schedule, strict=True):
+        name, row = f"schedule.{field}", _as_real_array(f"schedule.{field}", value)
+        if row.ndim != 1 or row.shape != np.shape(schedule[0]):
+            raise ValueError(f"{name} must have shape (n,), as many as the other has, but has shape {row.shape}.")
+        if not isinstance(row, jax.core.Tracer):
+            values = np.asarray(row)
+            is_share = field == "inverse_temperature"
+            right = (values > 0) & (values <= 1) if is_share else (values >= 0) & np.isfinite(values)
+            if not right.all():
+                expected = "above 0 and at most 1" if is_share else "finite and not below 0"
+                raise ValueError(f"{name} must be {expected}, but holds {values[~right][0]}.")
+        rows.append(row.astype(dtype))
+    return type(schedule)(*rows)
+
+
 def as_count(name: str, value: Any, *, at_least: int, at_most: int = 2**31 - 2) -> int:
     """A static whole number."""
     try:
@@ -121,6 +140,13 @@ def as_count(name: str, value: Any, *, at_least: int, at_most: int = 2**31 - 2) 
     if count > at_most:
         raise ValueError(f"{name} must be at most {at_most}, but is {count}.")
     return count
+
+
+def as_share(name: str, value: Any) -> float:
+    """A static number above 0, up to 1."""
+    if not (isinstance(value, numbers.Real) and 0 < float(value) <= 1):
+        raise ValueError(f"{name} must be a number above 0 and at most 1, known before tracing, but is {value!r}.")
+    return float(value)
 
 
 def as_key(key: Any) -> jax.Array:

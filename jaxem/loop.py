@@ -68,6 +68,21 @@ class Fit(NamedTuple):
     status: jax.Array
 
 
+class Schedule(NamedTuple):
+    """Steps before the first iteration, on an objective that is easier to climb; see ``docs/method.md``, *Search*.
+
+    ===================  ======  ===========================================================================
+    field                shape   meaning
+    ===================  ======  ===========================================================================
+    inverse_temperature  (n,)    how much of the log likelihood ratio each E-step believes, above 0, up to 1
+    prior_smoothing      (n,)    pseudo-counts per image in each M-step, spread evenly over all corners
+    ===================  ======  ===========================================================================
+    """
+
+    inverse_temperature: jax.Array
+    prior_smoothing: jax.Array
+
+
 class _Carry(NamedTuple):
     params: Params
     statistics: Statistics
@@ -86,6 +101,7 @@ def fit(
     max_iterations: int = 50,
     tolerance: Any = 1e-3,
     batch_size: int | None = None,
+    schedule: Schedule | None = None,
 ) -> Fit:
     """Run EM from given parameters until an iteration gains less than the tolerance.
 
@@ -99,6 +115,7 @@ def fit(
             gained, minus infinity until the iterations run out.
         batch_size: images worked on at a time, best an even number; by default as many as stay in the cache of a CPU's
             core, or as keep a GPU busy (static).
+        schedule: soft steps to make before, for example `annealing()`; none by default. The history starts after them.
 
     Returns:
         `Fit`.
@@ -120,7 +137,11 @@ def fit(
     images = checks.as_images(images)
     params = checks.as_params(params, images.shape[1:], images.dtype)
     options = fit_options(images, hard, prior_smoothing, max_iterations, tolerance, batch_size)
-    return _fit(images, params, **options)
+    if schedule is not None:
+        if not isinstance(schedule, Schedule):
+            raise TypeError(f"schedule must be a jaxem.Schedule or None, but is {schedule!r}.")
+        schedule = checks.as_schedule(schedule, images.dtype)
+    return _fit(images, params, schedule=schedule, **options)
 
 
 def fit_options(
@@ -159,8 +180,16 @@ def _cheapest_batch_size(num_images: int, pixels: int) -> int:
 
 
 @partial(jax.jit, static_argnames=STATIC_OPTIONS)
-def _fit(images: jax.Array, params: Params, batch_size: int, **options: Any) -> Fit:
-    return run(prepare(images, batch_size), params, **options)
+def _fit(images: jax.Array, params: Params, batch_size: int, schedule: Schedule | None, **options: Any) -> Fit:
+    return run_after(schedule, prepare(images, batch_size), params, **options)
+
+
+def run_after(schedule: Schedule | None, prepared: Prepared, params: Params, **options: Any) -> Fit:
+    """`run` after the soft steps of a schedule, also where the run itself is hard."""
+    if schedule is not None and options["hard"]:
+        params = run(prepared, params, schedule=schedule, **{**options, "hard": False, "max_iterations": 0}).params
+        schedule = None
+    return run(prepared, params, schedule=schedule, **options)
 
 
 def run(
@@ -171,10 +200,21 @@ def run(
     prior_smoothing: jax.Array,
     max_iterations: int,
     tolerance: jax.Array,
+    schedule: Schedule | None = None,
 ) -> Fit:
     """`fit` on a prepared stack: the loop itself, to be traced."""
     stack, totals = prepared
     num_images = len(stack.images)
+    num_before = 0 if schedule is None else len(schedule.prior_smoothing)
+
+    def scheduled(e_step: jax.Array) -> tuple[jax.Array, jax.Array]:
+        """Inverse temperature of an E-step, 0 being the first after the schedule, and smoothing of its M-step."""
+        if schedule is None or num_before == 0:
+            return jnp.ones_like(prior_smoothing), prior_smoothing
+        at = jnp.clip(e_step + num_before, 0, num_before - 1)
+        smoothing = jnp.maximum(prior_smoothing, num_images * schedule.prior_smoothing[at])
+        over = e_step >= 0
+        return jnp.where(over, 1, schedule.inverse_temperature[at]), jnp.where(over, prior_smoothing, smoothing)
 
     def rounding(carry: _Carry) -> jax.Array:
         # The ELBO is a sum of terms of its own size, and a difference of sums of squares over 2 s^2.
@@ -183,14 +223,16 @@ def run(
         return 8 * jnp.finfo(size.dtype).eps * size
 
     def improve(carry: _Carry) -> Params:
-        params = maximise(stack, totals, carry.statistics, prior_smoothing)
+        params = maximise(stack, totals, carry.statistics, scheduled(carry.num_iterations)[1])
         params = params if hard else _keep_possible(params, carry.params)
-        # Iteration 0 only looks at where the run starts; so one E-step is compiled, not two.
-        return jax.tree.map(partial(jnp.where, carry.num_iterations < 0), carry.params, params)
+        # The first E-step only looks at where the run starts; so one is compiled, not two.
+        return jax.tree.map(partial(jnp.where, carry.num_iterations < -num_before), carry.params, params)
 
     def step(carry: _Carry) -> _Carry:
-        params = improve(carry)
-        statistics, ratio = expectation(stack, params, hard=hard)
+        params, num_iterations = improve(carry), carry.num_iterations + 1
+        temperature = 1 / scheduled(num_iterations)[0]
+        tempered = params._replace(noise_scale=params.noise_scale * jnp.sqrt(temperature))
+        statistics, ratio = expectation(stack, tempered, hard=hard)
         density = log_density(stack, totals, params, ratio)
         objective = _add_penalty(density, log_smoothing(params.prior, prior_smoothing))
         gain = compensated.subtract(objective, carry.elbo).high
@@ -202,8 +244,9 @@ def run(
         at_start = carry.num_iterations < 0
         status = jnp.where(at_start, Status.RUNNING, status)
         sound = jnp.where(at_start, jnp.isfinite(density.high) & (prior_smoothing >= 0), jnp.isfinite(objective.high))
-        num_iterations = carry.num_iterations + 1
-        history = carry.history.at[num_iterations].set(objective.high)
+        history = carry.history.at[jnp.where(num_iterations < 0, max_iterations + 1, num_iterations)].set(
+            objective.high, mode="drop"
+        )
         new = _Carry(params, statistics, objective, history, num_iterations, status.astype(jnp.int32))
         rejected = carry._replace(status=jnp.int32(Status.NONFINITE))
         return jax.tree.map(lambda accepted, kept: jnp.where(sound, accepted, kept), new, rejected)
@@ -216,11 +259,12 @@ def run(
     template, background, _, prior = jax.tree.map(jnp.zeros_like, start)
     nothing = Statistics(prior, background, template, background)
     unknown = pair(jnp.full_like(start.noise_scale, jnp.nan))
-    begin = _Carry(start, nothing, unknown, history, jnp.int32(-1), jnp.int32(Status.RUNNING))
+    begin = _Carry(start, nothing, unknown, history, jnp.int32(-1 - num_before), jnp.int32(Status.RUNNING))
     end = lax.while_loop(unfinished, step, begin)
     status = jnp.where(end.status == Status.RUNNING, Status.MAX_ITERATIONS, end.status).astype(jnp.int32)
-    found = jax.tree.map(partial(jnp.where, end.num_iterations > 0), from_stack(end.params, stack), params)
-    return Fit(found, end.elbo.high, end.history, jnp.maximum(end.num_iterations, 0), status)
+    found = jax.tree.map(partial(jnp.where, end.num_iterations > -num_before), from_stack(end.params, stack), params)
+    elbo = jnp.where(end.num_iterations < 0, jnp.nan, end.elbo.high)
+    return Fit(found, elbo, end.history, jnp.maximum(end.num_iterations, 0), status)
 
 
 def _add_penalty(density: Pair, penalty: jax.Array) -> Pair:

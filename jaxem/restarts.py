@@ -16,6 +16,8 @@ from jax import lax
 from jaxem import checks
 from jaxem.loop import STATIC_OPTIONS, Fit, fit_options, run
 from jaxem.model import Params
+from jaxem.moves import varying_params
+from jaxem.search import Search, climb_best
 from jaxem.stack import moments, prepare
 from jaxem.windows import Shape, positions_shape
 
@@ -93,6 +95,7 @@ def fit_restarts(
     tolerance: Any = 1e-3,
     batch_size: int | None = None,
     group_size: int | None = None,
+    search: Search | None = None,
 ) -> Restarts:
     """Run EM from several random starting points and keep every run.
 
@@ -111,6 +114,9 @@ def fit_restarts(
         batch_size: as for `fit`.
         group_size: runs made side by side by ``vmap``, until the slowest of them ends; by default one on a CPU, from
             whose cache more would fall out, and all of them on other devices (static).
+        search: how to look for the highest hill and not the nearest (static): the restarts are then starting points,
+            the first of them read off the images, that are compared after a few steps, and only the best is climbed to
+            its top. Two will do. By default every run goes its own way to its end.
 
     Returns:
         `Restarts`.
@@ -136,15 +142,27 @@ def fit_restarts(
     group_size = min(checks.as_count("group_size", group_size, at_least=1), num_restarts)
     options = fit_options(images, hard, prior_smoothing, max_iterations, tolerance, batch_size, group_size)
     keys = jax.random.split(checks.as_key(key), num_restarts)
-    return _fit_restarts(keys, images, template_shape=template_shape, group_size=group_size, **options)
+    if not (search is None or isinstance(search, Search)):
+        raise TypeError(f"search must be a jaxem.Search or None, but is {search!r}.")
+    return _fit_restarts(keys, images, template_shape=template_shape, group_size=group_size, search=search, **options)
 
 
-@partial(jax.jit, static_argnames=("template_shape", "group_size", *STATIC_OPTIONS))
+@partial(jax.jit, static_argnames=("template_shape", "group_size", "search", *STATIC_OPTIONS))
 def _fit_restarts(
-    keys: jax.Array, images: jax.Array, template_shape: Shape, group_size: int, batch_size: int, **options: Any
+    keys: jax.Array,
+    images: jax.Array,
+    template_shape: Shape,
+    group_size: int,
+    batch_size: int,
+    search: Search | None,
+    **options: Any,
 ) -> Restarts:
     prepared = prepare(images, batch_size)
     starts = jax.vmap(partial(_random_params, images=images, template_shape=template_shape))(keys)
+    if search is not None:
+        read_off = varying_params(images, template_shape)
+        starts = jax.tree.map(lambda drawn, read: drawn.at[0].set(read), starts, read_off)
+        return keep_best(climb_best(prepared, starts, search, **options))
 
     def one_run(start: Params) -> Fit:
         return run(prepared, start, **options)

@@ -1,0 +1,130 @@
+"""The moves of the search: schedules, the start read off the images, recentring; and what they reach together."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from conftest import TOLERANCE
+from problems import cast, random_params, random_problem, sample
+
+import jaxem
+
+
+def test_annealing_rises_to_one_and_releases_the_prior():
+    schedule = jaxem.annealing(4, start=0.125, release_steps=3)
+    np.testing.assert_allclose(schedule.inverse_temperature, [0.125, 0.25, 0.5, 1, 1, 1, 1])
+    assert (schedule.prior_smoothing[:4] >= 1e4).all()
+    assert (np.diff(schedule.prior_smoothing[3:]) < 0).all()
+    for wrong in ({"num_steps": -1}, {"start": 0.0}, {"start": 1.5}, {"release_steps": -1}):
+        with pytest.raises(ValueError, match=next(iter(wrong))):
+            jaxem.annealing(**wrong)
+    for wrong in ({"annealing_steps": 0}, {"inverse_temperature": 2.0}, {"recentrings": -1}, {"release_steps": -1}):
+        with pytest.raises(ValueError, match=next(iter(wrong))):
+            jaxem.Search(**wrong)
+
+
+@pytest.mark.parametrize("dtype", ["widest"], indirect=True)
+def test_a_schedule_is_tempered_e_steps_and_smoothed_m_steps(dtype):
+    images, params = random_problem(np.random.default_rng(60), (6, 8, 9), (3, 4))
+    images, params = images.astype(dtype), cast(params, dtype)
+    schedule = jaxem.Schedule(np.array([0.3, 0.6]), np.array([2.0, 0.5]))
+    found = jaxem.fit(images, params, schedule=schedule, max_iterations=1, prior_smoothing=0.1, tolerance=-np.inf)
+    expected, pseudo_counts = params, (12, 3, 0.1)
+    for power, smoothing in zip((0.3, 0.6, 1), pseudo_counts, strict=True):
+        tempered = expected._replace(noise_scale=expected.noise_scale / power**0.5)
+        posterior = jaxem.e_step(images, tempered)
+        expected = jaxem.m_step(images, posterior, (3, 4), prior_smoothing=smoothing)
+    for actual, wanted in zip(found.params, expected, strict=True):
+        np.testing.assert_allclose(actual, wanted, rtol=TOLERANCE[dtype], atol=TOLERANCE[dtype])
+    assert found.num_iterations == 1
+    assert found.history[1] == found.elbo
+    penalty = 0.1 * np.mean(np.log(found.params.prior))
+    log_likelihood = jaxem.log_likelihood(images, found.params).sum()
+    np.testing.assert_allclose(found.elbo, log_likelihood + penalty, rtol=TOLERANCE[dtype])
+
+
+def test_a_schedule_that_changes_nothing_is_the_first_iterations():
+    images, params = random_problem(np.random.default_rng(61), (6, 8, 9), (3, 4))
+    images, params = images.astype(np.float32), cast(params, np.float32)
+    nothing = jaxem.Schedule(np.ones(3), np.zeros(3))
+    later = jaxem.fit(images, params, schedule=nothing, max_iterations=4, tolerance=-np.inf)
+    whole = jaxem.fit(images, params, max_iterations=7, tolerance=-np.inf)
+    np.testing.assert_allclose(later.history, whole.history[3:], rtol=1e-6)
+    np.testing.assert_allclose(later.params.template, whole.params.template, rtol=1e-5)
+
+
+def test_a_step_of_the_schedule_that_fails_says_so():
+    images, params = random_problem(np.random.default_rng(62), (6, 8, 9), (3, 4))
+    images[2, 3, 3] = np.nan
+    found = jaxem.fit(images, params, schedule=jaxem.annealing(3, release_steps=0))
+    assert jaxem.Status(int(found.status)) == jaxem.Status.NONFINITE
+    np.testing.assert_array_equal(found.params.template, params.template)
+
+
+def test_wrong_schedules_are_refused():
+    images, params = random_problem(np.random.default_rng(63), (6, 8, 9), (3, 4))
+    for schedule, words in [
+        (jaxem.Schedule(np.ones(2), np.ones(3)), "prior_smoothing must have shape"),
+        (jaxem.Schedule(np.ones((2, 2)), np.ones(2)), "inverse_temperature must have shape"),
+        (jaxem.Schedule(np.array([0.0]), np.ones(1)), "above 0 and at most 1"),
+        (jaxem.Schedule(np.array([1.0]), np.array([-1.0])), "finite and not below 0"),
+    ]:
+        with pytest.raises(ValueError, match=words):
+            jaxem.fit(images, params, schedule=schedule)
+    with pytest.raises(TypeError, match="schedule must be"):
+        jaxem.fit(images, params, schedule=5)
+    with pytest.raises(TypeError, match="search must be"):
+        jaxem.fit_restarts(jax.random.key(0), images, (3, 4), search="best")
+
+
+def test_the_start_read_off_the_images_is_where_they_vary():
+    rng = np.random.default_rng(64)
+    images = 3 + 0.1 * rng.normal(size=(40, 11, 14))
+    images[::2, 4:7, 6:11] += 2
+    start = jaxem.varying_params(images, (3, 5))
+    np.testing.assert_allclose(start.template, images.mean(axis=0)[4:7, 6:11], rtol=1e-5)
+    assert np.abs(start.background - 3).max() < 0.1
+    np.testing.assert_allclose(start.noise_scale, np.sqrt(images.var(axis=0).mean()), rtol=1e-5)
+    np.testing.assert_allclose(start.prior, 1 / 90)
+    whole = jaxem.varying_params(images, (11, 14))  # nothing is left to fill it with
+    assert np.isfinite(whole.background).all()
+
+
+@pytest.mark.parametrize("shift", [(-2, 0), (1, 2), (2, -3)])
+def test_recentring_finds_a_shift_and_leaves_what_is_centred(shift):
+    rng = np.random.default_rng(65)
+    truth = random_params(rng, (20, 26), (5, 7), noise_scale=0.3)
+    inside = np.zeros((16, 20))
+    inside[3:-3, 3:-3] = 1 / (10 * 14)
+    truth = truth._replace(prior=inside, background=1.4 + 0.2 * (truth.background - 1.4))
+    images, _ = sample(rng, truth, 120)
+    wide = np.full((15, 21), truth.background.mean())
+    wide[5:10, 7:14] = truth.template
+    shifted = wide[5 + shift[0] : 10 + shift[0], 7 + shift[1] : 14 + shift[1]]
+    flat = truth._replace(prior=np.full((16, 20), 1 / 320))
+    moved = jaxem.recentre(images, flat._replace(template=shifted))
+    assert np.abs(moved.template - truth.template).max() < 0.5
+    np.testing.assert_allclose(moved.prior, 1 / 320)
+    kept = jaxem.recentre(images, truth)
+    np.testing.assert_allclose(kept.template, truth.template, rtol=1e-6)
+    np.testing.assert_allclose(kept.prior, truth.prior, atol=1e-7)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("hard", [False, True])
+def test_the_search_escapes_a_swap(hard):
+    """Nine templates of ten near one place: random starts take the template there for the background."""
+    rng = np.random.default_rng(66)
+    truth = random_params(rng, (22, 27), (8, 9), noise_scale=0.9)
+    i, j = np.ogrid[:15, :19]
+    peak = np.exp(-((i - 10) ** 2 + (j - 5) ** 2) / 1.0)
+    truth = truth._replace(prior=0.9 * peak / peak.sum() + 0.1 / peak.size)
+    images, corners = sample(rng, truth, 100)
+    images = images.astype(np.float32)
+    found = jaxem.fit_restarts(jax.random.key(0), images, (8, 9), num_restarts=2, hard=hard, search=jaxem.Search())
+    known = np.mean([x[i : i + 8, j : j + 9] for x, (i, j) in zip(images, corners, strict=True)], axis=0)
+    np.testing.assert_allclose(found.best.params.template, known, atol=0.05)
+    assert found.runs.elbo.shape == (2,)
+    assert found.best.elbo == jnp.max(found.runs.elbo)
+    assert found.best.history[found.best.num_iterations] == found.best.elbo
+    assert jaxem.Status(int(found.best.status)) == jaxem.Status.CONVERGED
