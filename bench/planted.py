@@ -1,4 +1,4 @@
-"""The problem bank: planted problems whose difficulty is known, from photographs and from synthetic pictures.
+"""Planted problems whose difficulty is known, from photographs and from synthetic pictures.
 
 A problem's difficulty is its contrast E = |F - B under it|^2 / s^2, averaged over the positions that its prior allows:
 the log odds of the true corner lie E / 2 above nothing, those of the best of n wrong ones about ln n.

@@ -1,0 +1,163 @@
+"""Strategies on the bank of planted problems: whether they find the optimum, how good the template is, their cost.
+
+    python bench/bank.py [STRATEGY ...] [--seeds N] [--rows REGEX] [--json FILE]
+
+A row is a kind of problem and a contrast, with so many seeds. For each strategy it prints
+
+    optimum   share of problems within 2 nats of the highest objective known: that of any strategy of this run, of EM
+              from the truth, and of EM from the truth with the prior held uniform and learned over 150 steps
+    gap       to it, the largest, nats
+    template  root mean square error over that of the known-position average, the worst of the row, and their mean
+    places    share of images whose best corner is the true one
+    steps     iterations, those of annealing and of releasing the prior included; of recentrings what they cost at most
+    seconds   median, compilation left out
+"""
+
+from __future__ import annotations
+
+import re
+import time
+
+import common
+import jax
+import jax.numpy as jnp
+import numpy as np
+import planted
+from planted import Case
+
+import jaxem
+
+TOLERANCE, KEY = 2.0, 7
+
+
+def rows():
+    """Cases without their seeds, by name."""
+    found = {}
+    for contrast in (300, 100, 50, 35, 25, 18, 12):
+        found |= {f"{picture} {contrast}": Case(picture, contrast) for picture in planted.PICTURES}
+    found |= {f"swap {picture} 300": Case(picture, 300, prior="swap") for picture in planted.PICTURES}
+    found |= {f"peaked {picture} 50": Case(picture, 50, prior="peaked") for picture in planted.PICTURES}
+    for picture in ("face", "texture"):
+        for contrast in (100, 35):
+            found |= {
+                f"few {picture} {contrast}": Case(picture, contrast, num_images=50),
+                f"many {picture} {contrast}": Case(picture, contrast, num_images=2000),
+                f"wide {picture} {contrast}": Case(picture, contrast, image_shape=(24, 44), template_shape=(8, 17)),
+                f"tall {picture} {contrast}": Case(picture, contrast, image_shape=(41, 27), template_shape=(19, 7)),
+                f"small {picture} {contrast}": Case(picture, contrast, template_shape=(5, 6)),
+                f"large {picture} {contrast}": Case(picture, contrast, template_shape=(22, 20)),
+            }
+    return found
+
+
+def restarts(count):
+    """The paper's: so many random starts, the prior learned from the first step."""
+
+    def strategy(images, template_shape):
+        found = jaxem.fit_restarts(jax.random.key(KEY), images, template_shape, num_restarts=count)
+        return found.best, int(found.runs.num_iterations.sum())
+
+    return strategy
+
+
+def search(count, **parts):
+    """`jaxem.Search` with some of its parts changed."""
+    chosen = jaxem.Search(**parts)
+
+    def strategy(images, template_shape):
+        found = jaxem.fit_restarts(jax.random.key(KEY), images, template_shape, num_restarts=count, search=chosen)
+        before = (count + chosen.recentrings) * chosen.annealing_steps + chosen.recentrings + chosen.release_steps
+        return found.best, before + int(found.best.num_iterations)
+
+    return strategy
+
+
+def annealed(images, template_shape):
+    """One random start, annealed, and nothing else."""
+    start = jaxem.random_params(jax.random.key(KEY), images, template_shape)
+    found = jaxem.fit(images, start, schedule=jaxem.annealing(20, release_steps=0))
+    return found, 20 + int(found.num_iterations)
+
+
+STRATEGIES = {
+    "ten": restarts(10),
+    "annealed": annealed,
+    "search": search(2),
+    "no-recentring": search(2, recentrings=0),
+    "no-release": search(2, release_steps=0),
+    "one-start": search(1),
+    "slow": search(2, release_steps=80),
+}
+
+
+def highest_from_truth(problem):
+    """The higher objective of two ways up from the truth."""
+    uniform = jnp.full_like(problem.truth.prior, 1 / problem.truth.prior.size)
+    ways = [
+        jaxem.fit(problem.images, problem.truth, max_iterations=100),
+        jaxem.fit(
+            problem.images,
+            problem.truth._replace(prior=uniform),
+            schedule=jaxem.annealing(0, release_steps=150),
+            max_iterations=100,
+        ),
+    ]
+    return max(float(way.elbo) for way in ways)
+
+
+def measure(case, names, seeds):
+    """One row: for each strategy its columns."""
+    columns = {name: {"elbo": [], "template": [], "places": [], "steps": [], "seconds": []} for name in names}
+    truth = []
+    for seed in range(seeds):
+        problem = planted.make(case._replace(seed=seed))
+        truth.append(highest_from_truth(problem))
+        images = jnp.asarray(problem.images)
+        for name, column in columns.items():
+            if seed == 0:  # compile
+                STRATEGIES[name](images, case.template_shape)
+            before = time.perf_counter()
+            found, steps = STRATEGIES[name](images, case.template_shape)
+            column["elbo"].append(float(found.elbo))
+            column["seconds"].append(time.perf_counter() - before)
+            column["steps"].append(steps)
+            column["template"].append(planted.template_error(problem, found.params.template))
+            corners = np.asarray(jaxem.e_step(images, found.params, hard=True).corners)
+            column["places"].append(float((corners == problem.corners).all(axis=1).mean()))
+    highest = np.max([truth, *(column["elbo"] for column in columns.values())], axis=0)
+    for column in columns.values():
+        column["gap"] = (highest - column.pop("elbo")).tolist()
+    return columns
+
+
+def main():
+    """All rows that were asked for."""
+    options = common.parser(__doc__)
+    options.add_argument("strategies", nargs="*", metavar="STRATEGY", help=f"of {', '.join(STRATEGIES)}; default all")
+    options.add_argument("--seeds", type=int, default=20, help="problems a row")
+    options.add_argument("--rows", default="", help="only rows whose name this regular expression finds")
+    arguments = options.parse_args()
+    names = arguments.strategies or list(STRATEGIES)
+    unknown = [name for name in names if name not in STRATEGIES]
+    if unknown:
+        options.error(f"no strategy {', '.join(unknown)}; there are {', '.join(STRATEGIES)}")
+    chosen = {name: case for name, case in rows().items() if re.search(arguments.rows, name)}
+    if not chosen:
+        options.error(f"no row matches {arguments.rows!r}; there are {', '.join(rows())}")
+    print(f"{'row':20} {'strategy':14} optimum      gap  template (mean)  places  steps  seconds")
+    figures = {}
+    for row, case in chosen.items():
+        figures[row] = measure(case, names, arguments.seeds)
+        for name, column in figures[row].items():
+            gap, template = np.array(column["gap"]), np.array(column["template"])
+            print(
+                f"{row:20} {name:14} {np.mean(gap <= TOLERANCE):7.2f} {gap.max():8.1f} {template.max():9.2f}"
+                f" ({template.mean():.2f})  {np.mean(column['places']):6.3f} {np.mean(column['steps']):6.0f}"
+                f" {np.median(column['seconds']):8.3f}",
+                flush=True,
+            )
+    common.write(arguments.json, {"rows": figures})
+
+
+if __name__ == "__main__":
+    main()
