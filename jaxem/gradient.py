@@ -1,0 +1,221 @@
+"""Gradient ascent on the same log likelihood, with any optimiser of optax: a check of EM, and a place for other terms.
+
+EM is faster where it applies. This is for terms that EM's M-step has no formula for (`penalty`), and it reaches EM's
+answer by automatic differentiation alone. Source: ``docs/method.md``, *Gradients*.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+from jax import lax
+
+from jaxem import checks
+from jaxem.batches import over_batches
+from jaxem.loop import Fit, Status
+from jaxem.model import Params, from_stack, log_background, log_odds, terms, to_stack
+from jaxem.stack import Stack, centre
+from jaxem.steps import log_smoothing
+
+# Images of which the derivatives of all positions are held at a time.
+BATCH_SIZE = 32
+
+
+class _Free(NamedTuple):
+    """Parameters without constraints: ln s for s, logits for A."""
+
+    template: jax.Array
+    background: jax.Array
+    log_noise_scale: jax.Array
+    logits: jax.Array
+
+
+def fit(
+    images: Any,
+    params: Params,
+    optimizer: optax.GradientTransformation,
+    *,
+    penalty: Callable[[Params], jax.Array] | None = None,
+    prior_smoothing: Any = 0.0,
+    key: jax.Array | None = None,
+    minibatch_size: int | None = None,
+    max_iterations: int = 100,
+    tolerance: Any = 1e-6,
+) -> Fit:
+    """Climb the log likelihood by gradients.
+
+        sum_k ln sum_d A(d) p(X_k | d)  +  (alpha / PQ) sum_d ln A(d)  -  penalty(params)
+
+    over F, B, ln s and logits of A, in units in which the images' pixels have unit spread. An iteration is one pass
+    over the images: one step on all of them, or one on each of the mini-batches, drawn without replacement.
+
+    Args:
+        images: (K, H, W), pixel values; integers are promoted. Use float64 for more than five digits.
+        params: where to start; a prior of zero counts as the smallest number above.
+        optimizer: as `optax.lbfgs()` for whole passes or `optax.adam(0.01)` for mini-batches (static; keep the object,
+            since each new one compiles anew).
+        penalty: a function from `Params` to nats, to be differentiated, or none (static).
+        prior_smoothing: alpha >= 0, pseudo-counts spread evenly over all corners (traced).
+        key: random key of the mini-batches.
+        minibatch_size: images a step, or none for all of them (static).
+        max_iterations: at most so many passes (static).
+        tolerance: the smallest gain of a pass that counts as progress, nats per image (traced). A pass of mini-batches
+            may fall; that ends nothing.
+
+    Returns:
+        `Fit`. Its objective is the one above, of all images, also with mini-batches.
+
+    Raises:
+        ValueError, TypeError: shapes, dtypes or options that do not fit. Wrong values show in the status.
+
+    Example:
+        >>> import jax, jax.numpy as jnp, jaxem, optax
+        >>> from jaxem import gradient
+        >>> truth = jaxem.Params(jnp.ones((2, 3)), jnp.zeros((5, 7)), jnp.array(0.1), jnp.full((4, 5), 1 / 20))
+        >>> images, _ = jaxem.simulate(jax.random.key(0), truth, 50)
+        >>> result = gradient.fit(images, truth, optax.lbfgs(), max_iterations=5)
+        >>> bool(result.elbo > result.history[0])
+        True
+
+    Source: ``docs/method.md``, *Gradients*.
+    """
+    images = checks.as_images(images)
+    params = checks.as_params(params, images.shape[1:], images.dtype)
+    if not (hasattr(optimizer, "init") and hasattr(optimizer, "update")):
+        raise TypeError(f"optimizer must be one of optax, such as optax.lbfgs(), but is {optimizer!r}.")
+    if minibatch_size is not None:
+        minibatch_size = checks.as_count("minibatch_size", minibatch_size, at_least=1, at_most=len(images))
+        if key is None:
+            raise ValueError("Mini-batches are drawn at random: give a key, such as jax.random.key(0).")
+        key = checks.as_key(key)
+    return _fit(
+        images,
+        params,
+        key,
+        checks.as_number("prior_smoothing", prior_smoothing, images.dtype, at_least=0),
+        checks.as_number("tolerance", tolerance, images.dtype),
+        optimizer=optimizer,
+        penalty=penalty,
+        minibatch_size=minibatch_size,
+        max_iterations=checks.as_count("max_iterations", max_iterations, at_least=0),
+    )
+
+
+class _Carry(NamedTuple):
+    free: _Free
+    state: Any
+    objective: jax.Array
+    gradient: _Free
+    history: jax.Array
+    num_iterations: jax.Array
+    status: jax.Array
+
+
+@partial(jax.jit, static_argnames=("optimizer", "penalty", "minibatch_size", "max_iterations"))
+def _fit(
+    images: jax.Array,
+    params: Params,
+    key: jax.Array | None,
+    prior_smoothing: jax.Array,
+    tolerance: jax.Array,
+    optimizer: optax.GradientTransformation,
+    penalty: Callable[[Params], jax.Array] | None,
+    minibatch_size: int | None,
+    max_iterations: int,
+) -> Fit:
+    num_images = len(images)
+    stack = centre(images, min(BATCH_SIZE, num_images))
+    ascend = optax.with_extra_args_support(optimizer)
+
+    def negative(free: _Free, part: Stack) -> jax.Array:
+        """What the optimiser minimises, from a part of the images, for the whole."""
+        params = _constrained(free, stack)
+        likelihood = _log_likelihood(part, params) * (num_images / len(part.images))
+        extra = 0 if penalty is None else penalty(from_stack(params, stack))
+        return extra - likelihood - log_smoothing(params.prior, prior_smoothing)
+
+    def whole_step(carry: _Carry) -> tuple[_Free, Any]:
+        def value(free: _Free) -> jax.Array:
+            return negative(free, stack)
+
+        extra = {"value": carry.objective, "grad": carry.gradient, "value_fn": value}
+        updates, state = ascend.update(carry.gradient, carry.state, carry.free, **extra)
+        return optax.apply_updates(carry.free, updates), state
+
+    def minibatch_steps(carry: _Carry, key: jax.Array, size: int) -> tuple[_Free, Any]:
+        num_steps = num_images // size
+        order = jax.random.permutation(jax.random.fold_in(key, carry.num_iterations), num_images)
+
+        def one_step(so_far: tuple[_Free, Any], which: jax.Array) -> tuple[tuple[_Free, Any], None]:
+            free, state = so_far
+            part = stack._replace(images=images[which])
+
+            def value(free: _Free) -> jax.Array:
+                return negative(free, part)
+
+            loss, gradient = jax.value_and_grad(value)(free)
+            updates, state = ascend.update(gradient, state, free, value=loss, grad=gradient, value_fn=value)
+            return (optax.apply_updates(free, updates), state), None
+
+        parts = order[: num_steps * size].reshape(num_steps, size)
+        return lax.scan(one_step, (carry.free, carry.state), parts)[0]
+
+    def step(carry: _Carry) -> _Carry:
+        if key is None or minibatch_size is None:
+            free, state = whole_step(carry)
+        else:
+            free, state = minibatch_steps(carry, key, minibatch_size)
+        objective, gradient = jax.value_and_grad(negative)(free, stack)
+        gain = carry.objective - objective
+        still = (gain >= 0) & ((gain < tolerance * num_images) | (gain == 0) & (tolerance >= 0))
+        status = jnp.where(still, Status.CONVERGED, Status.RUNNING).astype(jnp.int32)
+        num_iterations = carry.num_iterations + 1
+        history = carry.history.at[num_iterations].set(-objective)
+        new = _Carry(free, state, objective, gradient, history, num_iterations, status)
+        rejected = carry._replace(status=jnp.int32(Status.NONFINITE))
+        sound = jnp.all(jnp.array([jnp.all(jnp.isfinite(leaf)) for leaf in (objective, *gradient, *free)]))
+        return jax.tree.map(partial(jnp.where, sound), new, rejected)
+
+    def unfinished(carry: _Carry) -> jax.Array:
+        return (carry.status == Status.RUNNING) & (carry.num_iterations < max_iterations)
+
+    free = _unconstrained(params, stack)
+    objective, gradient = jax.value_and_grad(negative)(free, stack)
+    history = jnp.full(max_iterations + 1, jnp.nan, objective.dtype).at[0].set(-objective)
+    status = jnp.where(jnp.isfinite(objective), Status.RUNNING, Status.NONFINITE).astype(jnp.int32)
+    begin = _Carry(free, ascend.init(free), objective, gradient, history, jnp.int32(0), status)
+    end = lax.while_loop(unfinished, step, begin)
+    status = jnp.where(end.status == Status.RUNNING, Status.MAX_ITERATIONS, end.status).astype(jnp.int32)
+    climbed = from_stack(_constrained(end.free, stack), stack)
+    found = jax.tree.map(partial(jnp.where, end.num_iterations > 0), climbed, params)
+    return Fit(found, -end.objective, end.history, end.num_iterations, status)
+
+
+def _unconstrained(params: Params, stack: Stack) -> _Free:
+    template, background, noise_scale, prior = to_stack(params, stack)
+    smallest = jnp.finfo(prior.dtype).tiny
+    return _Free(template, background, jnp.log(noise_scale), jnp.log(jnp.maximum(prior, smallest)))
+
+
+def _constrained(free: _Free, stack: Stack) -> Params:
+    variance = jnp.maximum(jnp.exp(2 * free.log_noise_scale), stack.variance_floor)
+    prior = jax.nn.softmax(free.logits.ravel()).reshape(free.logits.shape)
+    return Params(free.template, free.background, jnp.sqrt(variance), prior)
+
+
+def _log_likelihood(stack: Stack, params: Params) -> jax.Array:
+    """Of all images of the stack, in batches whose derivatives are made anew and not kept."""
+
+    @jax.checkpoint
+    def one_batch(images: jax.Array, weights: jax.Array, _: None) -> tuple[jax.Array, None]:
+        batch = stack._replace(images=images)
+        odds = log_odds(batch, terms(batch, params), params.template.shape)
+        evidence = log_background(batch, params) + jax.nn.logsumexp(odds, axis=(1, 2))
+        return jnp.sum(weights * evidence), None
+
+    return over_batches(one_batch, stack.images, min(BATCH_SIZE, len(stack.images)))[0]
