@@ -3,6 +3,7 @@
 Exact EM by FFT in JAX. A newcomer reads `jaxem.model`, `jaxem.steps` and `jaxem.loop` in that order.
 """
 
+from jaxem.diagnostics import Diagnostics
 from jaxem.em import e_step, elbo, log_likelihood, m_step
 from jaxem.loop import Fit, Schedule, Status, fit
 from jaxem.model import Params, Positions, Posterior, simulate
@@ -11,12 +12,15 @@ from jaxem.parallel import fit_restarts_parallel
 from jaxem.restarts import Restarts, fit_restarts, random_params
 from jaxem.search import Search
 from jaxem.selfcheck import Check, selfcheck
+from jaxem.significance import NoiseCheck, noise_check
 
 __version__ = "0.1.0"
 
 __all__ = [
     "Check",
+    "Diagnostics",
     "Fit",
+    "NoiseCheck",
     "Params",
     "Positions",
     "Posterior",
@@ -32,6 +36,7 @@ __all__ = [
     "fit_restarts_parallel",
     "log_likelihood",
     "m_step",
+    "noise_check",
     "random_params",
     "recentre",
     "selfcheck",

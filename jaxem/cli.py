@@ -25,8 +25,8 @@ from jaxem.figures import summary_figure
 from jaxem.io import FramesError, OutputError, check_output, output_folder, read_frames, write_results
 from jaxem.loop import Fit, Status
 from jaxem.parallel import fit_restarts_parallel
-from jaxem.report import compare_with_truth, describe_frames, describe_run, doubts
-from jaxem.restarts import Restarts, best_run
+from jaxem.report import compare_with_truth, describe_frames, describe_run
+from jaxem.restarts import DEFAULT_SEARCH, Restarts, best_run
 from jaxem.runner import Options, locate
 from jaxem.selfcheck import selfcheck
 
@@ -59,7 +59,14 @@ ShapeOption = Annotated[
 ]
 OutOption = Annotated[Path, typer.Option(metavar="DIR", help="Folder for result.npz and figure.png.")]
 RestartsOption = Annotated[
-    int, typer.Option(metavar="N", parser=_whole, help="Runs from random starts; the best is kept.")
+    int | None,
+    typer.Option(
+        metavar="N", parser=_whole, help="Starting points, by default 2, or 10 with --plain; the best is kept."
+    ),
+]
+PlainOption = Annotated[
+    bool,
+    typer.Option("--plain", help="No search: every run climbs by itself from a random start, as in the literature."),
 ]
 SeedOption = Annotated[int, typer.Option(metavar="N", parser=_whole, help="Seed of all that is random.")]
 HardOption = Annotated[bool, typer.Option("--hard", help="Hard EM: one corner an image instead of probabilities.")]
@@ -146,6 +153,7 @@ def fit_command(
     prior_smoothing: SmoothingOption = DEFAULT.prior_smoothing,
     max_iterations: IterationsOption = DEFAULT.max_iterations,
     tolerance: ToleranceOption = DEFAULT.tolerance,
+    plain: PlainOption = DEFAULT.plain,
 ) -> int:
     """Find the template hidden in FRAMES.
 
@@ -153,7 +161,7 @@ def fit_command(
     """
     height_and_width = _shape(template_shape)
     images = read_frames(frames)
-    options = Options(height_and_width, restarts, seed, hard, prior_smoothing, max_iterations, tolerance)
+    options = Options(height_and_width, restarts, seed, hard, prior_smoothing, max_iterations, tolerance, plain)
     _check(options, images.shape[1:])
     console.print(f"{describe_frames(images)} from {frames}")
     found, _ = _search(images, options, out)
@@ -190,7 +198,8 @@ def _check(options: Options, image_shape: tuple[int, ...]) -> None:
     """The library's own checks, its complaints in the command line's spelling."""
     try:
         checks.as_template_shape(options.template_shape, image_shape)
-        checks.as_count("restarts", options.restarts, at_least=1, at_most=10**5)
+        if options.restarts is not None:
+            checks.as_count("restarts", options.restarts, at_least=1, at_most=10**5)
         checks.as_count("seed", options.seed, at_least=0, at_most=2**32 - 1)
         checks.as_count("max_iterations", options.max_iterations, at_least=1, at_most=10**6)
         checks.as_number("prior_smoothing", options.prior_smoothing, np.float32, at_least=0)
@@ -202,10 +211,12 @@ def _check(options: Options, image_shape: tuple[int, ...]) -> None:
 
 def _search(images: np.ndarray, options: Options, out: Path) -> tuple[Restarts, np.ndarray]:
     """Run, show, write; return what was found and the corner in each image."""
-    columns = (TextColumn("restarts"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    columns = (TextColumn("runs"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     check_output(out)
+    num_starts = options.restarts or (10 if options.plain else 2)
+    num_runs = num_starts if options.plain else num_starts + 1  # and the best of them to its top
     with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
-        bar = progress.add_task("restarts", total=options.restarts)
+        bar = progress.add_task("runs", total=num_runs)
 
         def report(number: int, ended: Fit) -> None:
             progress.console.print(f"  {describe_run(number, ended, len(images))}")
@@ -215,14 +226,15 @@ def _search(images: np.ndarray, options: Options, out: Path) -> tuple[Restarts, 
             jax.random.key(options.seed),
             images,
             options.template_shape,
-            num_restarts=options.restarts,
+            num_restarts=num_starts,
             hard=options.hard,
             prior_smoothing=options.prior_smoothing,
             max_iterations=options.max_iterations,
             tolerance=options.tolerance,
+            search=None if options.plain else DEFAULT_SEARCH,
             report=report,
         )
-    best, runs = found
+    best, runs = found.best, found.runs
     corners, winner = locate(images, best.params), int(best_run(runs))
     arrays: dict[str, Any] = {
         **best.params._asdict(),
@@ -234,9 +246,12 @@ def _search(images: np.ndarray, options: Options, out: Path) -> tuple[Restarts, 
     }
     with output_folder(out) as folder:
         write_results(folder, arrays, summary_figure(images[0], corners[0], best.params, runs, winner))
-    console.print(f"best: restart {winner + 1}, noise {float(best.params.noise_scale):.4g}")
-    for doubt in doubts(images, best, options.prior_smoothing):
-        print(f"jaxem: warning: {doubt}", file=sys.stderr)
+    console.print(
+        f"best: start {winner + 1}, noise {float(best.params.noise_scale):.4g}, contrast "
+        f"{float(found.diagnostics.contrast):.3g}, {float(found.diagnostics.effective_positions):.2f} positions a frame"
+    )
+    for warning in found.warnings():
+        print(f"jaxem: warning: {warning}", file=sys.stderr)
     console.print(f"wrote {out / 'result.npz'} and {out / 'figure.png'}")
     return found, corners
 

@@ -14,8 +14,8 @@ import jax.numpy as jnp
 import numpy as np
 
 import jaxem
+from jaxem.diagnostics import plural
 from jaxem.parallel import available_cores
-from jaxem.report import plural
 from jaxem.selfcheck import Check
 
 FFT_SIZE, FFT_IMAGES, FFT_REPEATS = 128, 200, 3

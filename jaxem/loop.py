@@ -17,7 +17,7 @@ from jaxem import checks, compensated
 from jaxem.compensated import Pair, pair
 from jaxem.model import Params, from_stack, to_stack
 from jaxem.stack import Prepared, prepare
-from jaxem.steps import Statistics, expectation, log_density, log_smoothing, maximise
+from jaxem.steps import LogRatio, Statistics, expectation, log_density, log_smoothing, maximise, mean_entropy
 
 
 class Status(IntEnum):
@@ -28,6 +28,7 @@ class Status(IntEnum):
     MAX_ITERATIONS = 2
     DECREASED = 3
     NONFINITE = 4
+    ABANDONED = 5
 
     @property
     def explanation(self) -> str:
@@ -41,6 +42,7 @@ _EXPLANATIONS = {
     Status.MAX_ITERATIONS: "The iterations ran out while the objective was still rising; allow more.",
     Status.DECREASED: "The objective fell by more than rounding explains.",
     Status.NONFINITE: "An iteration gave NaN or infinity; the last finite parameters were kept.",
+    Status.ABANDONED: "Another start stood higher after annealing, so this one was not climbed to its top.",
 }
 
 
@@ -55,6 +57,9 @@ class Fit(NamedTuple):
     history         (max_iterations + 1,)  the objective at the start and after each iteration, NaN after the end
     num_iterations  () int32               iterations kept; ``history[num_iterations] == elbo``
     status          () int32               a `Status`
+    num_scheduled   () int32               steps of a `Schedule` made before
+    entropy         ()                     mean entropy of the posteriors, nats; its exponential is the effective number
+                                           of positions an image
     ==============  =====================  ===================================================================
 
     The objective is the ELBO at the exact posterior, that is the log likelihood; in hard EM the log joint of the images
@@ -66,10 +71,14 @@ class Fit(NamedTuple):
     history: jax.Array
     num_iterations: jax.Array
     status: jax.Array
+    num_scheduled: jax.Array
+    entropy: jax.Array
 
 
 class Schedule(NamedTuple):
     """Steps before the first iteration, on an objective that is easier to climb; see ``docs/method.md``, *Search*.
+
+    The rest of them is left out when the posteriors are certain and have come to rest.
 
     ===================  ======  ===========================================================================
     field                shape   meaning
@@ -86,9 +95,11 @@ class Schedule(NamedTuple):
 class _Carry(NamedTuple):
     params: Params
     statistics: Statistics
+    ratio: LogRatio
     elbo: Pair
     history: jax.Array
     num_iterations: jax.Array
+    num_scheduled: jax.Array
     status: jax.Array
 
 
@@ -170,6 +181,8 @@ def fit_options(
 # costs to start a batch.
 CACHE_PIXELS, DEVICE_PIXELS, BATCH_COST = 80_000, 2**25, 7_000
 STATIC_OPTIONS = ("hard", "max_iterations", "batch_size")
+# A schedule is left when the best corners lack less than this of all probability, nats per image, and less of it moved.
+SETTLED = 0.01
 
 
 def _cheapest_batch_size(num_images: int, pixels: int) -> int:
@@ -186,10 +199,10 @@ def _fit(images: jax.Array, params: Params, batch_size: int, schedule: Schedule 
 
 def run_after(schedule: Schedule | None, prepared: Prepared, params: Params, **options: Any) -> Fit:
     """`run` after the soft steps of a schedule, also where the run itself is hard."""
-    if schedule is not None and options["hard"]:
-        params = run(prepared, params, schedule=schedule, **{**options, "hard": False, "max_iterations": 0}).params
-        schedule = None
-    return run(prepared, params, schedule=schedule, **options)
+    if schedule is None or not options["hard"]:
+        return run(prepared, params, schedule=schedule, **options)
+    soft = run(prepared, params, schedule=schedule, limit=jnp.int32(0), **{**options, "hard": False})
+    return run(prepared, soft.params, **options)._replace(num_scheduled=soft.num_scheduled)
 
 
 def run(
@@ -201,11 +214,17 @@ def run(
     max_iterations: int,
     tolerance: jax.Array,
     schedule: Schedule | None = None,
+    skip: jax.Array | int = 0,
+    limit: jax.Array | None = None,
 ) -> Fit:
-    """`fit` on a prepared stack: the loop itself, to be traced."""
+    """`fit` on a prepared stack: the loop itself, to be traced.
+
+    Of the schedule the first `skip` steps are left out; the iterations after it are at most `limit` (both traced).
+    """
     stack, totals = prepared
     num_images = len(stack.images)
     num_before = 0 if schedule is None else len(schedule.prior_smoothing)
+    first = jnp.int32(skip) - 1 - num_before  # the number before the first E-step, which only looks at the start
 
     def scheduled(e_step: jax.Array) -> tuple[jax.Array, jax.Array]:
         """Inverse temperature of an E-step, 0 being the first after the schedule, and smoothing of its M-step."""
@@ -226,7 +245,7 @@ def run(
         params = maximise(stack, totals, carry.statistics, scheduled(carry.num_iterations)[1])
         params = params if hard else _keep_possible(params, carry.params)
         # The first E-step only looks at where the run starts; so one is compiled, not two.
-        return jax.tree.map(partial(jnp.where, carry.num_iterations < -num_before), carry.params, params)
+        return jax.tree.map(partial(jnp.where, carry.num_iterations == first), carry.params, params)
 
     def step(carry: _Carry) -> _Carry:
         params, num_iterations = improve(carry), carry.num_iterations + 1
@@ -247,24 +266,46 @@ def run(
         history = carry.history.at[jnp.where(num_iterations < 0, max_iterations + 1, num_iterations)].set(
             objective.high, mode="drop"
         )
-        new = _Carry(params, statistics, objective, history, num_iterations, status.astype(jnp.int32))
+        moved = jnp.sum(jnp.abs(statistics.counts - carry.statistics.counts))
+        settled = (ratio.log_mass.high < SETTLED * num_images) & (moved < SETTLED * num_images)
+        new = _Carry(
+            params,
+            statistics,
+            ratio,
+            objective,
+            history,
+            jnp.where(settled & (num_iterations < 0), -1, num_iterations),
+            carry.num_scheduled + (num_iterations < 0).astype(jnp.int32),
+            status.astype(jnp.int32),
+        )
         rejected = carry._replace(status=jnp.int32(Status.NONFINITE))
         return jax.tree.map(lambda accepted, kept: jnp.where(sound, accepted, kept), new, rejected)
 
     def unfinished(carry: _Carry) -> jax.Array:
-        return (carry.status == Status.RUNNING) & (carry.num_iterations < max_iterations)
+        most = max_iterations if limit is None else limit
+        return (carry.status == Status.RUNNING) & (carry.num_iterations < most)
 
     start = to_stack(params, stack)
     history = jnp.full(max_iterations + 1, jnp.nan, start.template.dtype)
     template, background, _, prior = jax.tree.map(jnp.zeros_like, start)
     nothing = Statistics(prior, background, template, background)
     unknown = pair(jnp.full_like(start.noise_scale, jnp.nan))
-    begin = _Carry(start, nothing, unknown, history, jnp.int32(-1 - num_before), jnp.int32(Status.RUNNING))
+    begin = _Carry(
+        start,
+        nothing,
+        LogRatio(unknown, unknown, unknown),
+        unknown,
+        history,
+        first,
+        jnp.int32(0),
+        jnp.int32(Status.RUNNING),
+    )
     end = lax.while_loop(unfinished, step, begin)
     status = jnp.where(end.status == Status.RUNNING, Status.MAX_ITERATIONS, end.status).astype(jnp.int32)
-    found = jax.tree.map(partial(jnp.where, end.num_iterations > -num_before), from_stack(end.params, stack), params)
+    found = jax.tree.map(partial(jnp.where, end.num_iterations > first + 1), from_stack(end.params, stack), params)
     elbo = jnp.where(end.num_iterations < 0, jnp.nan, end.elbo.high)
-    return Fit(found, elbo, end.history, jnp.maximum(end.num_iterations, 0), status)
+    entropy = mean_entropy(stack, totals, end.statistics, end.params, end.ratio)
+    return Fit(found, elbo, end.history, jnp.maximum(end.num_iterations, 0), status, end.num_scheduled, entropy)
 
 
 def _add_penalty(density: Pair, penalty: jax.Array) -> Pair:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor, as_completed
-from functools import partial
+from functools import partial, reduce
 from typing import Any
 
 import jax
@@ -16,9 +16,10 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxem import checks
-from jaxem.loop import STATIC_OPTIONS, Fit, fit_options, run
+from jaxem.loop import STATIC_OPTIONS, Fit, Status, fit_options, run
 from jaxem.model import Params
-from jaxem.restarts import Restarts, keep_best, random_params
+from jaxem.restarts import DEFAULT_SEARCH, Restarts, keep_best, restart_keys, starting_points
+from jaxem.search import Search, SoFar, add_leg, conclude, higher, nothing_yet, plan
 from jaxem.stack import Prepared, prepare
 from jaxem.windows import Shape
 
@@ -28,16 +29,17 @@ def fit_restarts_parallel(
     images: Any,
     template_shape: Shape,
     *,
-    num_restarts: int = 10,
+    num_restarts: int | None = None,
     hard: bool = False,
     prior_smoothing: Any = 0.0,
     max_iterations: int = 50,
     tolerance: Any = 1e-3,
     batch_size: int | None = None,
     num_threads: int | None = None,
+    search: Search | None = DEFAULT_SEARCH,
     report: Callable[[int, Fit], None] | None = None,
 ) -> Restarts:
-    """`jaxem.fit_restarts` on all cores of a CPU, one run a core at a time; not to be traced.
+    """`jaxem.fit_restarts` on all cores of a CPU, one start a core at a time; not to be traced.
 
     All runs share the images and their transforms. On a GPU, which one run keeps busy, they follow one another.
 
@@ -45,14 +47,16 @@ def fit_restarts_parallel(
         key: random key.
         images: (K, H, W), pixel values; integers are promoted.
         template_shape: (h, w).
-        num_restarts: how many runs.
+        num_restarts: as for `fit_restarts`.
         hard: as for `fit`.
         prior_smoothing: as for `fit`.
         max_iterations: as for `fit`.
         tolerance: as for `fit`.
         batch_size: as for `fit`.
         num_threads: runs at a time; by default as many as this process may use cores.
-        report: called with the number (from 0) and the `Fit` of each run as it ends, in the calling thread.
+        search: as for `fit_restarts`.
+        report: called with the number (from 0) and the `Fit` of each run as it ends, in the calling thread; in a search
+            of each start when it has been annealed, with the status `RUNNING`, and of the best again at its top.
 
     Returns:
         `Restarts` of NumPy arrays: those of `fit_restarts`, whatever the number of cores.
@@ -64,35 +68,94 @@ def fit_restarts_parallel(
         >>> import jax, jax.numpy as jnp, jaxem
         >>> truth = jaxem.Params(jnp.ones((2, 3)), jnp.zeros((5, 7)), jnp.array(0.1), jnp.full((4, 5), 1 / 20))
         >>> images, _ = jaxem.simulate(jax.random.key(0), truth, 100)
-        >>> found = jaxem.fit_restarts_parallel(jax.random.key(1), images, (2, 3), num_restarts=5)
+        >>> found = jaxem.fit_restarts_parallel(jax.random.key(1), images, (2, 3))
         >>> found.runs.elbo.shape
-        (5,)
+        (2,)
 
     Source: ``docs/method.md``, *Restarts*.
     """
     stack = jnp.asarray(checks.as_images(images))
     template_shape = checks.as_template_shape(template_shape, stack.shape[1:])
-    keys = jax.random.split(checks.as_key(key), checks.as_count("num_restarts", num_restarts, at_least=1))
+    keys = restart_keys(key, num_restarts, search)
     options = fit_options(stack, hard, prior_smoothing, max_iterations, tolerance, batch_size)
     if num_threads is None:
         num_threads = available_cores() if jax.default_backend() == "cpu" else 1
-    prepared = _prepare(stack, batch_size=options.pop("batch_size"))
+    num_threads = checks.as_count("num_threads", num_threads, at_least=1)
+    prepared, starts = _begin(
+        keys, stack, template_shape=template_shape, search=search, batch_size=options.pop("batch_size")
+    )
+    if search is None:
 
-    def one_run(key: jax.Array) -> Fit:
-        return jax.device_get(_run(prepared, random_params(key, stack, template_shape), **options))
+        def one_run(number: int) -> Fit:
+            return _run(prepared, _entry(starts, number), **options)
 
-    pool = ThreadPoolExecutor(checks.as_count("num_threads", num_threads, at_least=1))
-    runs: dict[int, Fit] = {}
+        runs = _stack(_in_threads(one_run, len(keys), num_threads, report or _say_nothing))
+        num_steps = jnp.sum(runs.num_iterations + 1, dtype=jnp.int32)
+    else:
+        runs, num_steps = _climb_best(prepared, starts, search, num_threads, report or _say_nothing, options)
+    return jax.device_get(_conclude(prepared, runs, num_steps, options["prior_smoothing"]))
+
+
+def _climb_best(
+    prepared: Prepared,
+    starts: Params,
+    search: Search,
+    num_threads: int,
+    report: Callable[[int, Fit], None],
+    options: dict[str, Any],
+) -> tuple[Fit, jax.Array]:
+    """`search.climb_best`, the legs from the starts side by side."""
+    num_starts, limit = len(starts.noise_scale), 0 if options["hard"] else options["max_iterations"]
+    legs = plan(search, num_starts, limit, starts.noise_scale.dtype)
+    begin = nothing_yet(_entry(starts, 0), options["max_iterations"])
+
+    def from_start(number: int) -> tuple[SoFar, Fit]:
+        return _add_leg(prepared, starts, begin, _entry(legs, number), **options)
+
+    def say(number: int, found: tuple[SoFar, Fit]) -> None:
+        annealed = found[1]
+        sound = annealed.status != Status.NONFINITE
+        report(number, annealed._replace(status=annealed.status * ~sound))  # the others are RUNNING, which is zero
+
+    results = _in_threads(from_start, num_starts, num_threads, say)
+    so_far = reduce(_higher, (so_far for so_far, _ in results))
+    for number in range(num_starts, len(legs.number)):
+        so_far, _ = _add_leg(prepared, starts, so_far, _entry(legs, number), **options)
+    runs, num_steps = _conclude_search(prepared, so_far, _stack([found for _, found in results]), **options)
+    report(int(so_far.lane), jax.device_get(_entry(runs, int(so_far.lane))))
+    return runs, num_steps
+
+
+def _in_threads(
+    work: Callable[[int], Any], count: int, num_threads: int, report: Callable[[int, Any], None]
+) -> list[Any]:
+    """What work(0), work(1), ... give, reported as they end."""
+
+    def fetch(number: int) -> Any:
+        return jax.device_get(work(number))
+
+    pool = ThreadPoolExecutor(num_threads)
+    results: dict[int, Any] = {}
     try:
-        numbers = {pool.submit(one_run, key): number for number, key in enumerate(keys)}
+        numbers = {pool.submit(fetch, number): number for number in range(count)}
         for ended in as_completed(numbers):
-            runs[numbers[ended]] = ended.result()
-            if report is not None:
-                report(numbers[ended], runs[numbers[ended]])
+            results[numbers[ended]] = ended.result()
+            report(numbers[ended], results[numbers[ended]])
     finally:
         pool.shutdown(wait=False, cancel_futures=True)  # an interruption does not wait for runs under way
-    in_order = (runs[number] for number in range(len(keys)))
-    return jax.device_get(keep_best(jax.tree.map(lambda *leaves: np.stack(leaves), *in_order)))
+    return [results[number] for number in range(count)]
+
+
+def _say_nothing(number: int, found: Any) -> None:
+    pass
+
+
+def _entry(tree: Any, number: int) -> Any:
+    return jax.tree.map(lambda leaf: leaf[number], tree)
+
+
+def _stack(trees: list[Any]) -> Any:
+    return jax.tree.map(lambda *leaves: np.stack(leaves), *trees)
 
 
 def available_cores() -> int:
@@ -102,11 +165,16 @@ def available_cores() -> int:
     return os.cpu_count() or 1
 
 
-@partial(jax.jit, static_argnames="batch_size")
-def _prepare(images: jax.Array, batch_size: int) -> Prepared:
-    return prepare(images, batch_size)
+@partial(jax.jit, static_argnames=("template_shape", "search", "batch_size"))
+def _begin(
+    keys: jax.Array, images: jax.Array, template_shape: Shape, search: Search | None, batch_size: int
+) -> tuple[Prepared, Params]:
+    return prepare(images, batch_size), starting_points(keys, images, template_shape, search)
 
 
-@partial(jax.jit, static_argnames=[name for name in STATIC_OPTIONS if name != "batch_size"])
-def _run(prepared: Prepared, start: Params, **options: Any) -> Fit:
-    return run(prepared, start, **options)
+_STATIC = [name for name in STATIC_OPTIONS if name != "batch_size"]
+_run = jax.jit(run, static_argnames=_STATIC)
+_add_leg = jax.jit(add_leg, static_argnames=_STATIC)
+_higher = jax.jit(higher)
+_conclude_search = jax.jit(conclude, static_argnames=_STATIC)
+_conclude = jax.jit(keep_best)

@@ -1,23 +1,17 @@
-"""What the command line says about a result: how each run ended, what to doubt, how far from a known truth."""
+"""What the command line says about a result: how each run ended, how far from a known truth."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxem import checks
 from jaxem.demo import WHITE, Demo
+from jaxem.diagnostics import plural
 from jaxem.loop import Fit, Status
 from jaxem.model import Params
-from jaxem.stack import centre
-from jaxem.steps import visible_counts
-from jaxem.windows import coverage, gather
-
-CENTRE_BATCH = 32
+from jaxem.windows import gather
 
 
 def describe_frames(images: np.ndarray) -> str:
@@ -26,39 +20,14 @@ def describe_frames(images: np.ndarray) -> str:
     return f"{plural(count, 'frame')} of {height} x {width} {images.dtype}"
 
 
-def plural(count: int, noun: str) -> str:
-    """3 frames, 1 frame."""
-    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
-
-
 def describe_run(number: int, found: Fit, num_images: int) -> str:
-    """One line on how a run ended."""
-    status = Status(int(found.status)).name.lower().replace("_", " ")
-    return (
-        f"restart {number + 1:2}: {float(found.elbo) / num_images:12.2f} nats an image, "
-        f"{status} after {plural(int(found.num_iterations), 'iteration')}"
+    """One line on how a run ended, or where it is after annealing."""
+    status = Status(int(found.status))
+    steps = plural(int(found.num_scheduled), "step") if status == Status.RUNNING else ""
+    ended = f"{status.name.lower().replace('_', ' ')} after {plural(int(found.num_iterations), 'iteration')}"
+    return f"start {number + 1:2}: {float(found.elbo) / num_images:12.2f} nats an image, " + (
+        f"annealed in {steps}" if steps else ended
     )
-
-
-def doubts(images: np.ndarray, best: Fit, prior_smoothing: float) -> Iterator[str]:
-    """Reasons not to trust a fit, each a sentence."""
-    params, status = best.params, Status(int(best.status))
-    if status != Status.CONVERGED:
-        yield f"The best run did not converge. {status.explanation}"
-    pixels = jnp.asarray(checks.as_images(images))
-    stack = jax.jit(centre, static_argnums=1)(pixels, min(CENTRE_BATCH, len(pixels)))
-    if (params.noise_scale / stack.scale) ** 2 <= 1.01 * stack.variance_floor:
-        yield "The noise is below what the pixels' numbers resolve; frames all alike leave the template's place open."
-    hidden = int((visible(params, len(images), prior_smoothing) == 0).sum())
-    if hidden:
-        yield f"The template covers {plural(hidden, 'background pixel')} in every frame; there the mean frame is shown."
-
-
-def visible(params: Params, num_images: int, prior_smoothing: float) -> np.ndarray:
-    """Expected number of frames that show the background at each pixel (H, W), from the fitted prior."""
-    counts = params.prior * (num_images + prior_smoothing) - prior_smoothing / params.prior.size
-    covered = coverage(jnp.asarray(counts), params.template.shape)
-    return np.asarray(visible_counts(covered, jnp.asarray(num_images, covered.dtype)))
 
 
 def compare_with_truth(demo: Demo, params: Params, corners: np.ndarray) -> list[str]:

@@ -14,29 +14,37 @@ import jax.numpy as jnp
 from jax import lax
 
 from jaxem import checks
+from jaxem.diagnostics import Diagnostics, diagnose, warnings
 from jaxem.loop import STATIC_OPTIONS, Fit, fit_options, run
 from jaxem.model import Params
 from jaxem.moves import varying_params
 from jaxem.search import Search, climb_best
-from jaxem.stack import moments, prepare
+from jaxem.stack import Prepared, moments, prepare
 from jaxem.windows import Shape, positions_shape
 
 MOMENTS_BATCH = 32
+DEFAULT_SEARCH = Search()
 
 
 class Restarts(NamedTuple):
-    """What several runs found.
+    """What several runs found, and how far to trust it.
 
-    =====  =====================================================================================
-    field  meaning
-    =====  =====================================================================================
-    best   the `Fit` of the highest finite objective (the first run if none is finite)
-    runs   a `Fit` whose every array has a leading axis, one entry a run
-    =====  =====================================================================================
+    ===========  =====================================================================================
+    field        meaning
+    ===========  =====================================================================================
+    best         the `Fit` of the highest finite objective (the first run if none is finite)
+    runs         a `Fit` whose every array has a leading axis, one entry a run
+    diagnostics  `Diagnostics` of the best among the runs
+    ===========  =====================================================================================
     """
 
     best: Fit
     runs: Fit
+    diagnostics: Diagnostics
+
+    def warnings(self) -> list[str]:
+        """Reasons not to trust the best run, a sentence each; of a finished result, not of one being traced."""
+        return warnings(self.best, self.diagnostics, len(self.runs.elbo))
 
 
 def random_params(key: jax.Array, images: Any, template_shape: Shape) -> Params:
@@ -88,38 +96,37 @@ def fit_restarts(
     images: Any,
     template_shape: Shape,
     *,
-    num_restarts: int = 10,
+    num_restarts: int | None = None,
     hard: bool = False,
     prior_smoothing: Any = 0.0,
     max_iterations: int = 50,
     tolerance: Any = 1e-3,
     batch_size: int | None = None,
     group_size: int | None = None,
-    search: Search | None = None,
+    search: Search | None = DEFAULT_SEARCH,
 ) -> Restarts:
-    """Run EM from several random starting points and keep every run.
+    """Look for the parameters of the highest objective, from several starting points.
 
-    Run i is ``fit(images, random_params(jax.random.split(key, num_restarts)[i], images, template_shape))``. The runs
-    share the images and their transforms; one that has converged makes way for the next.
+    By default the starting points, the first of them read off the images, are annealed and compared, and the best is
+    climbed to its top: see `Search`. With ``search=None`` every run climbs by itself from a random start, and run i is
+    ``fit(images, random_params(jax.random.split(key, num_restarts)[i], images, template_shape))``.
 
     Args:
         key: random key.
         images: (K, H, W), pixel values; integers are promoted.
         template_shape: (h, w) (static).
-        num_restarts: how many runs (static).
-        hard: as for `fit`.
+        num_restarts: how many starting points; by default 2, or 10 without a search (static).
+        hard: as for `fit`; the annealing is soft all the same.
         prior_smoothing: as for `fit`.
-        max_iterations: as for `fit`.
+        max_iterations: as for `fit`; those of annealing come on top.
         tolerance: as for `fit`.
         batch_size: as for `fit`.
-        group_size: runs made side by side by ``vmap``, until the slowest of them ends; by default one on a CPU, from
-            whose cache more would fall out, and all of them on other devices (static).
-        search: how to look for the highest hill and not the nearest (static): the restarts are then starting points,
-            the first of them read off the images, that are compared after a few steps, and only the best is climbed to
-            its top. Two will do. By default every run goes its own way to its end.
+        group_size: runs made side by side by ``vmap``, until the slowest of them ends, where there is no search; by
+            default one on a CPU, from whose cache more would fall out, and all of them on other devices (static).
+        search: how to look for the highest hill and not the nearest, or None (static).
 
     Returns:
-        `Restarts`.
+        `Restarts`; its `warnings()` are reasons to doubt it.
 
     Raises:
         ValueError, TypeError: shapes, dtypes or options that do not fit.
@@ -128,23 +135,29 @@ def fit_restarts(
         >>> import jax, jax.numpy as jnp, jaxem
         >>> truth = jaxem.Params(jnp.ones((2, 3)), jnp.zeros((5, 7)), jnp.array(0.1), jnp.full((4, 5), 1 / 20))
         >>> images, _ = jaxem.simulate(jax.random.key(0), truth, 100)
-        >>> found = jaxem.fit_restarts(jax.random.key(1), images, (2, 3), num_restarts=5)
+        >>> found = jaxem.fit_restarts(jax.random.key(1), images, (2, 3))
         >>> bool(jnp.abs(found.best.params.template - 1).max() < 0.05)
         True
 
-    Source: ``docs/method.md``, *Restarts*.
+    Source: ``docs/method.md``, *Restarts* and *Search*.
     """
     images = checks.as_images(images)
     template_shape = checks.as_template_shape(template_shape, images.shape[1:])
-    num_restarts = checks.as_count("num_restarts", num_restarts, at_least=1)
+    keys = restart_keys(key, num_restarts, search)
     if group_size is None:
-        group_size = 1 if jax.default_backend() == "cpu" else num_restarts
-    group_size = min(checks.as_count("group_size", group_size, at_least=1), num_restarts)
+        group_size = 1 if search is not None or jax.default_backend() == "cpu" else len(keys)
+    group_size = min(checks.as_count("group_size", group_size, at_least=1), len(keys))
     options = fit_options(images, hard, prior_smoothing, max_iterations, tolerance, batch_size, group_size)
-    keys = jax.random.split(checks.as_key(key), num_restarts)
+    return _fit_restarts(keys, images, template_shape=template_shape, group_size=group_size, search=search, **options)
+
+
+def restart_keys(key: Any, num_restarts: Any, search: Any) -> jax.Array:
+    """A key for each starting point, of which a search needs few."""
     if not (search is None or isinstance(search, Search)):
         raise TypeError(f"search must be a jaxem.Search or None, but is {search!r}.")
-    return _fit_restarts(keys, images, template_shape=template_shape, group_size=group_size, search=search, **options)
+    if num_restarts is None:
+        num_restarts = 10 if search is None else 2
+    return jax.random.split(checks.as_key(key), checks.as_count("num_restarts", num_restarts, at_least=1))
 
 
 @partial(jax.jit, static_argnames=("template_shape", "group_size", "search", *STATIC_OPTIONS))
@@ -157,23 +170,40 @@ def _fit_restarts(
     search: Search | None,
     **options: Any,
 ) -> Restarts:
-    prepared = prepare(images, batch_size)
+    return find_best(
+        prepare(images, batch_size),
+        starting_points(keys, images, template_shape, search),
+        group_size,
+        search,
+        **options,
+    )
+
+
+def starting_points(keys: jax.Array, images: jax.Array, template_shape: Shape, search: Search | None) -> Params:
+    """One a key, stacked along a leading axis; of a search the first is read off the images."""
     starts = jax.vmap(partial(_random_params, images=images, template_shape=template_shape))(keys)
+    if search is None:
+        return starts
+    read_off = varying_params(images, template_shape)
+    return jax.tree.map(lambda drawn, read: drawn.at[0].set(read), starts, read_off)
+
+
+def find_best(prepared: Prepared, starts: Params, group_size: int, search: Search | None, **options: Any) -> Restarts:
+    """`fit_restarts` from given starts on a prepared stack, to be traced."""
     if search is not None:
-        read_off = varying_params(images, template_shape)
-        starts = jax.tree.map(lambda drawn, read: drawn.at[0].set(read), starts, read_off)
-        return keep_best(climb_best(prepared, starts, search, **options))
-
-    def one_run(start: Params) -> Fit:
-        return run(prepared, start, **options)
-
-    return keep_best(lax.map(one_run, starts, batch_size=None if group_size == 1 else group_size))
+        runs, num_steps = climb_best(prepared, starts, search, **options)
+    else:
+        run_from = partial(run, prepared, **options)
+        runs = lax.map(run_from, starts, batch_size=None if group_size == 1 else group_size)
+        num_steps = jnp.sum(runs.num_iterations + 1, dtype=jnp.int32)
+    return keep_best(prepared, runs, num_steps, options["prior_smoothing"])
 
 
-def keep_best(runs: Fit) -> Restarts:
-    """Put the best of several runs, stacked along a leading axis, beside them."""
-    best = best_run(runs)
-    return Restarts(jax.tree.map(lambda leaf: leaf[best], runs), runs)
+def keep_best(prepared: Prepared, runs: Fit, num_steps: jax.Array, prior_smoothing: jax.Array) -> Restarts:
+    """Put the best of several runs, stacked along a leading axis, and its diagnostics beside them."""
+    number = best_run(runs)
+    best = jax.tree.map(lambda leaf: leaf[number], runs)
+    return Restarts(best, runs, diagnose(prepared, best, runs, num_steps, prior_smoothing))
 
 
 def best_run(runs: Fit) -> jax.Array:

@@ -16,12 +16,13 @@ class Options(NamedTuple):
     """What a search takes besides the images; as for `jaxem.fit_restarts_parallel`."""
 
     template_shape: tuple[int, int]
-    restarts: int = 10
+    restarts: int | None = None
     seed: int = 0
     hard: bool = False
     prior_smoothing: float = 0.0
     max_iterations: int = 50
     tolerance: float = 1e-3
+    plain: bool = False
 
 
 def locate(images: np.ndarray, params: Params) -> np.ndarray:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -15,7 +15,7 @@ import numpy as np
 from jax import lax
 
 from jaxem import checks
-from jaxem.loop import Fit, Schedule, run_after
+from jaxem.loop import Fit, Schedule, Status, run
 from jaxem.model import Params, from_stack, to_stack
 from jaxem.moves import annealing, recentred
 from jaxem.stack import Prepared
@@ -49,7 +49,7 @@ class Search:
     annealing_steps: int = 20
     inverse_temperature: float = 0.1
     recentrings: int = 2
-    release_steps: int = 40
+    release_steps: int = 60
 
     def __post_init__(self) -> None:
         checks.as_count("annealing_steps", self.annealing_steps, at_least=1)
@@ -58,43 +58,132 @@ class Search:
         checks.as_share("inverse_temperature", self.inverse_temperature)
 
 
-def climb_best(prepared: Prepared, starts: Params, search: Search, *, max_iterations: int, **options: Any) -> Fit:
-    """One `Fit` for each of the starting points, which are stacked along a leading axis; the first is not a random one.
+class Leg(NamedTuple):
+    """A part of a search: what it begins with, a schedule without its first steps, then iterations.
 
-    That of the best is of its whole climb; the others were left where their annealing had led.
+    ========  ==========  =========================================================================
+    field     shape       meaning
+    ========  ==========  =========================================================================
+    number    () int32    which of all, from 0; the starts come first
+    shifts    () bool     whether it begins with a shift of the best so far
+    schedule  `Schedule`  as long in every leg, so that one program does for all of them
+    skip      () int32    steps of it left out, from the first
+    limit     () int32    iterations after it, at most
+    ========  ==========  =========================================================================
     """
-    num_starts, dtype = len(starts.noise_scale), starts.noise_scale.dtype
-    hot = annealing(search.annealing_steps, start=search.inverse_temperature, release_steps=0)
-    cool = annealing(search.annealing_steps, start=max(search.inverse_temperature, COOL), release_steps=0)
-    temperatures = np.tile(cool.inverse_temperature, (num_starts + search.recentrings, 1))
-    temperatures[1:num_starts] = hot.inverse_temperature
 
-    def anneal(params: Params, temperatures: jax.Array) -> Fit:
-        schedule = Schedule(temperatures, jnp.asarray(cool.prior_smoothing, dtype))
-        return run_after(schedule, prepared, params, max_iterations=0, **options)
-
-    def leg(so_far: tuple[Fit, jax.Array], inputs: tuple[jax.Array, jax.Array]) -> tuple[tuple[Fit, jax.Array], Fit]:
-        (best, lane), (number, temperatures) = so_far, inputs
-        is_start = number < num_starts
-        start = jax.tree.map(lambda leaf: leaf[jnp.minimum(number, num_starts - 1)], starts)
-        begin = lax.cond(is_start, lambda: start, lambda: _shift(prepared, best.params))
-        worthwhile = is_start | jnp.any(begin.template != best.params.template)
-        found = lax.cond(worthwhile, lambda: anneal(begin, temperatures), lambda: best)
-        higher = jnp.isfinite(found.elbo) & ~(found.elbo <= best.elbo)
-        best = jax.tree.map(partial(jnp.where, higher), found, best)
-        return (best, jnp.where(higher & is_start, number, lane)), found
-
-    unknown = jnp.full((), jnp.nan, dtype)
-    nowhere = Fit(jax.tree.map(lambda leaf: leaf[0], starts), unknown, unknown[None], jnp.int32(0), jnp.int32(0))
-    legs = jnp.arange(len(temperatures), dtype=jnp.int32), jnp.asarray(temperatures, dtype)
-    (best, lane), found = lax.scan(leg, (nowhere, jnp.int32(0)), legs)
-
-    release = Schedule(*(jnp.asarray(row, dtype) for row in annealing(0, release_steps=search.release_steps)))
-    climbed = run_after(release, prepared, best.params, max_iterations=max_iterations, **options)
-    left = jax.tree.map(lambda leaf: leaf[:num_starts], found)
-    left = left._replace(history=jnp.pad(left.history, ((0, 0), (0, max_iterations)), constant_values=jnp.nan))
-    return jax.tree.map(lambda lanes, one: lanes.at[lane].set(one), left, climbed)
+    number: jax.Array
+    shifts: jax.Array
+    schedule: Schedule
+    skip: jax.Array
+    limit: jax.Array
 
 
-def _shift(prepared: Prepared, params: Params) -> Params:
+class SoFar(NamedTuple):
+    """What a search has found.
+
+    =========  ========  ====================================================
+    field      shape     meaning
+    =========  ========  ====================================================
+    best       `Fit`     the highest of all legs
+    lane       () int32  the start that led there
+    num_steps  () int32  E-steps of all legs
+    in_vain    () bool   whether shifting the best has been tried and failed
+    =========  ========  ====================================================
+    """
+
+    best: Fit
+    lane: jax.Array
+    num_steps: jax.Array
+    in_vain: jax.Array
+
+
+def plan(search: Search, num_starts: int, max_iterations: int, dtype: Any) -> Leg:
+    """All legs, stacked along a leading axis: one a start, one a recentring, and the climb to the top."""
+    first, cool_first = search.inverse_temperature, max(search.inverse_temperature, COOL)
+    share = np.log(cool_first) / np.log(first) if first < 1 else 1  # of the steps, at the same rate
+    cool = annealing(max(1, round(share * search.annealing_steps)), start=cool_first, release_steps=0)
+    hot = annealing(search.annealing_steps, start=first, release_steps=0)
+    release = annealing(0, release_steps=search.release_steps)
+    schedules = [cool, *[hot] * (num_starts - 1), *[cool] * search.recentrings, release]
+
+    lengths = np.array([len(schedule.prior_smoothing) for schedule in schedules])
+    skips = lengths.max() - lengths
+    rows = [[np.pad(row, (skip, 0)) for row in schedule] for schedule, skip in zip(schedules, skips, strict=True)]
+    numbers = np.arange(len(schedules))
+    is_last = numbers == len(schedules) - 1
+    return Leg(
+        jnp.asarray(numbers, jnp.int32),
+        jnp.asarray((numbers >= num_starts) & ~is_last),
+        Schedule(*(jnp.asarray(np.stack(column), dtype) for column in zip(*rows, strict=True))),
+        jnp.asarray(skips, jnp.int32),
+        jnp.asarray(np.where(is_last, max_iterations, 0), jnp.int32),
+    )
+
+
+def nothing_yet(start: Params, max_iterations: int) -> SoFar:
+    """Before the first leg."""
+    zero, unknown = jnp.int32(0), jnp.full((), jnp.nan, start.noise_scale.dtype)
+    nowhere = Fit(start, unknown, jnp.full(max_iterations + 1, unknown), zero, zero, zero, unknown)
+    return SoFar(nowhere, zero, zero, jnp.bool_(False))
+
+
+def add_leg(prepared: Prepared, starts: Params, so_far: SoFar, leg: Leg, **options: Any) -> tuple[SoFar, Fit]:
+    """Go one leg more, softly, and return what it found, too. The starts are stacked along a leading axis."""
+    num_starts = len(starts.noise_scale)
+    best, is_start = so_far.best, leg.number < num_starts
+    tries = leg.shifts & ~so_far.in_vain
+
+    def from_best() -> Params:
+        return lax.cond(tries, lambda: _shifted(prepared, best.params), lambda: best.params)
+
+    begin = lax.cond(
+        is_start, lambda: jax.tree.map(lambda leaf: leaf[jnp.minimum(leg.number, num_starts - 1)], starts), from_best
+    )
+    goes = ~leg.shifts | jnp.any(begin.template != best.params.template)
+
+    def climb() -> Fit:
+        return run(prepared, begin, schedule=leg.schedule, skip=leg.skip, limit=leg.limit, **{**options, "hard": False})
+
+    found = lax.cond(goes, climb, lambda: best)
+    num_steps = jnp.where(goes, found.num_scheduled + found.num_iterations + 1, 0) + tries.astype(jnp.int32)
+    lane = jnp.where(is_start, leg.number, so_far.lane)
+    here = SoFar(found, lane, num_steps, jnp.bool_(False))
+    # The last leg may lower the objective by a nat of rounding; it is the only one that ends with a status.
+    added = higher(so_far, here, always=~(is_start | leg.shifts))
+    return added._replace(in_vain=leg.shifts & (added.best.elbo == best.elbo)), found
+
+
+def higher(one: SoFar, other: SoFar, always: jax.Array | bool = False) -> SoFar:
+    """The one that stands higher, with the steps of both; the first where they stand alike."""
+    takes = always | jnp.isfinite(other.best.elbo) & ~(other.best.elbo <= one.best.elbo)
+    chosen = jax.tree.map(partial(jnp.where, takes), other, one)
+    return chosen._replace(num_steps=one.num_steps + other.num_steps)
+
+
+def conclude(prepared: Prepared, so_far: SoFar, annealed: Fit, *, hard: bool, **options: Any) -> tuple[Fit, jax.Array]:
+    """One `Fit` for each start and the E-steps of all: that of the best is of its whole climb, the others are left."""
+    climbed, num_steps = so_far.best, so_far.num_steps
+    if hard:
+        climbed = run(prepared, climbed.params, hard=True, **options)
+        num_steps = num_steps + climbed.num_iterations + 1
+    ended = annealed.status == Status.NONFINITE
+    left = annealed._replace(status=jnp.where(ended, annealed.status, jnp.int32(Status.ABANDONED)))
+    return jax.tree.map(lambda lanes, one: lanes.at[so_far.lane].set(one), left, climbed), num_steps
+
+
+def climb_best(prepared: Prepared, starts: Params, search: Search, **options: Any) -> tuple[Fit, jax.Array]:
+    """All legs of a search from starts that are stacked along a leading axis, the first of them not a random one."""
+    num_starts, max_iterations = len(starts.noise_scale), options["max_iterations"]
+
+    def one_leg(so_far: SoFar, leg: Leg) -> tuple[SoFar, Fit]:
+        return add_leg(prepared, starts, so_far, leg, **options)
+
+    legs = plan(search, num_starts, 0 if options["hard"] else max_iterations, starts.noise_scale.dtype)
+    begin = nothing_yet(jax.tree.map(lambda leaf: leaf[0], starts), max_iterations)
+    so_far, found = lax.scan(one_leg, begin, legs)
+    return conclude(prepared, so_far, jax.tree.map(lambda leaf: leaf[:num_starts], found), **options)
+
+
+def _shifted(prepared: Prepared, params: Params) -> Params:
     return from_stack(recentred(prepared, to_stack(params, prepared.stack)), prepared.stack)

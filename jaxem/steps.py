@@ -91,20 +91,22 @@ class Unnormalised(NamedTuple):
 
 
 class LogRatio(NamedTuple):
-    """What `Evidence` adds up to over the images: log_weight - squares / (2 s^2).
+    """What `Evidence` adds up to over the images: log_prior + log_mass - squares / (2 s^2).
 
-    ==========  ======  ======================================================================================
-    field       shape   meaning
-    ==========  ======  ======================================================================================
-    squares     `Pair`  what the template at the best corners adds to the squared residuals
-    log_weight  `Pair`  ln A there, and the log mass of all corners relative to the best
-    ==========  ======  ======================================================================================
+    =========  ======  ======================================================================================
+    field      shape   meaning
+    =========  ======  ======================================================================================
+    squares    `Pair`  what the template at the best corners adds to the squared residuals
+    log_prior  `Pair`  ln A there
+    log_mass   `Pair`  -ln q there: the log mass of all corners relative to the best
+    =========  ======  ======================================================================================
 
     The squares come from the windows themselves: of numbers as large as these, transforms lose hundredths of nats.
     """
 
     squares: Pair
-    log_weight: Pair
+    log_prior: Pair
+    log_mass: Pair
 
 
 def infer(
@@ -134,10 +136,10 @@ def _highest(maps: jax.Array) -> tuple[jax.Array, jax.Array]:
 def log_ratio(stack: Stack, params: Params, evidence: Evidence, weights: jax.Array) -> LogRatio:
     """The evidence summed over the images, each with its weight (K,), zero or one."""
     squares = sum_over_images(squares_at(stack, params, evidence.corners), weights)
-    log_weight = log_prior(params.prior)[evidence.corners[:, 0], evidence.corners[:, 1]] + evidence.log_mass
-    log_weight = jnp.where(jnp.isnan(evidence.log_odds), jnp.nan, log_weight)  # of a window elsewhere nothing is seen
-    counted = jnp.where(weights > 0, log_weight, 0)
-    return LogRatio(compensated.total(jnp.sum(squares, axis=1)), compensated.total(counted))
+    at_best = log_prior(params.prior)[evidence.corners[:, 0], evidence.corners[:, 1]]
+    at_best = jnp.where(jnp.isnan(evidence.log_odds), jnp.nan, at_best)  # of a window elsewhere nothing is seen
+    counted = (jnp.where(weights > 0, values, 0) for values in (at_best, evidence.log_mass))
+    return LogRatio(compensated.total(jnp.sum(squares, axis=1)), *map(compensated.total, counted))
 
 
 def summarise(stack: Stack, posterior: Positions | Unnormalised, weights: jax.Array, template_shape: Shape) -> Sums:
@@ -201,10 +203,19 @@ def expected_squares(
     stack: Stack, totals: Totals, statistics: Statistics, template: jax.Array, background: jax.Array
 ) -> jax.Array:
     """C = sum_k sum_d q_k(d) |X_k - scene with the template at d|^2, over all pixels."""
+    return squares_about(stack, totals, background).high + squares_added(
+        stack, totals, statistics, template, background
+    )
+
+
+def squares_added(
+    stack: Stack, totals: Totals, statistics: Statistics, template: jax.Array, background: jax.Array
+) -> jax.Array:
+    """What the template adds to C: sum_k sum_d q_k(d) times the sum over its window of (X_k - F)^2 - (X_k - B)^2."""
     _, covered, template_sum, covered_sum = statistics
     behind = background * (2 * covered_sum + covered * (2 * stack.reference - background))
     in_front = template * (totals.num_images * template - 2 * template_sum)
-    return squares_about(stack, totals, background).high + jnp.sum(behind) + jnp.sum(in_front)
+    return jnp.sum(behind) + jnp.sum(in_front)
 
 
 def squares_about(stack: Stack, totals: Totals, background: jax.Array) -> Pair:
@@ -222,7 +233,7 @@ def squares_about(stack: Stack, totals: Totals, background: jax.Array) -> Pair:
 def log_density(stack: Stack, totals: Totals, params: Params, ratio: LogRatio) -> Pair:
     """The log likelihood of the whole stack, in hard EM the log joint of the images and their best corners, nats.
 
-    -KHW/2 ln(2 pi s^2) - [sum_k |X_k - B|^2 + squares] / (2 s^2) + log_weight, the first s in pixel values
+    -KHW/2 ln(2 pi s^2) - [sum_k |X_k - B|^2 + squares] / (2 s^2) + log_prior + log_mass, the first s in pixel values
     """
     noise_scale = params.noise_scale
     squares = compensated.add(squares_about(stack, totals, params.background), ratio.squares)
@@ -233,7 +244,16 @@ def log_density(stack: Stack, totals: Totals, params: Params, ratio: LogRatio) -
     log_scale = compensated.scale(compensated.log(noise_scale * stack.scale), 2)
     log_pixel = compensated.add(log_scale, compensated.constant(compensated.LN_2_PI, noise_scale.dtype))
     twice = compensated.add(compensated.multiply(num_pixels, log_pixel), compensated.divide(squares, variance))
-    return compensated.add(compensated.scale(twice, -0.5), ratio.log_weight)
+    return compensated.add(compensated.scale(twice, -0.5), compensated.add(ratio.log_prior, ratio.log_mass))
+
+
+def mean_entropy(stack: Stack, totals: Totals, statistics: Statistics, params: Params, ratio: LogRatio) -> jax.Array:
+    """Entropy of the posteriors, nats an image: log evidence less expected log joint, both relative to N(X; B, s^2)."""
+    squares = ratio.squares.high - squares_added(stack, totals, statistics, params.template, params.background)
+    used = statistics.counts > 0
+    expected_log_prior = jnp.sum(jnp.where(used, statistics.counts * log_prior(params.prior), 0))
+    log_weight = ratio.log_prior.high + ratio.log_mass.high - expected_log_prior
+    return jnp.maximum(log_weight - squares / (2 * params.noise_scale**2), 0) / totals.num_images
 
 
 def visible_counts(covered: jax.Array, num_images: jax.Array) -> jax.Array:

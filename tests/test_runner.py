@@ -2,12 +2,11 @@
 
 import jax
 import numpy as np
-import oracle
 import pytest
 from problems import random_params, sample
 
 import jaxem
-from jaxem import report, runner
+from jaxem import runner
 
 
 @pytest.fixture
@@ -18,17 +17,32 @@ def problem():
     return images.astype("float32"), truth
 
 
-def test_the_runs_are_those_of_fit_restarts_in_their_order(problem):
+@pytest.mark.parametrize("search", [None, jaxem.Search(annealing_steps=4, release_steps=2)])
+@pytest.mark.parametrize("hard", [False, pytest.param(True, marks=pytest.mark.slow)])
+def test_the_runs_are_those_of_fit_restarts_in_their_order(problem, search, hard):
     images, _ = problem
-    ended, key, options = [], jax.random.key(5), {"num_restarts": 4, "max_iterations": 4}
-    found = jaxem.fit_restarts_parallel(
-        key, images, (3, 4), **options, num_threads=3, report=lambda number, fit: ended.append(number)
-    )
+    ended, key = [], jax.random.key(5)
+    options = {"num_restarts": 4, "max_iterations": 4, "search": search, "hard": hard}
+
+    def report(number, fit):
+        ended.append((number, jaxem.Status(int(fit.status))))
+
+    found = jaxem.fit_restarts_parallel(key, images, (3, 4), **options, num_threads=3, report=report)
     expected = jaxem.fit_restarts(key, images, (3, 4), **options)
-    assert sorted(ended) == [0, 1, 2, 3]
-    np.testing.assert_allclose(found.runs.elbo, expected.runs.elbo, rtol=1e-4)
+    assert sorted(number for number, _ in ended[:4]) == [0, 1, 2, 3]
+    for name in ("elbo", "status", "num_iterations", "num_scheduled"):
+        np.testing.assert_allclose(getattr(found.runs, name), getattr(expected.runs, name), rtol=1e-4)
     np.testing.assert_allclose(found.best.elbo, expected.best.elbo, rtol=1e-4)
+    assert found.diagnostics.num_steps == expected.diagnostics.num_steps
     assert len(set(np.round(found.runs.elbo, 2))) > 1
+    if search is None:
+        assert len(ended) == 4
+        assert jaxem.Status.RUNNING not in dict(ended).values()
+    else:
+        assert {status for _, status in ended[:4]} == {jaxem.Status.RUNNING}
+        winner = int(np.argmax(found.runs.elbo))
+        assert ended[4:] == [(winner, jaxem.Status(int(found.best.status)))]
+        assert (np.delete(found.runs.status, winner) == jaxem.Status.ABANDONED).all()
 
 
 def test_locating_in_batches(problem, monkeypatch):
@@ -38,14 +52,3 @@ def test_locating_in_batches(problem, monkeypatch):
     np.testing.assert_array_equal(whole, jaxem.e_step(images, params, hard=True).corners)
     monkeypatch.setattr(runner, "LOCATE_PIXELS", 7 * 120)
     np.testing.assert_array_equal(runner.locate(images, params), whole)
-
-
-@pytest.mark.parametrize("prior_smoothing", [0.0, 9.0])
-def test_what_was_seen_of_the_background(problem, prior_smoothing):
-    images, _ = problem
-    corners = np.random.default_rng(62).integers(0, [2, 9], size=(30, 2))
-    params = jaxem.m_step(images, jaxem.Positions(corners), (3, 4), prior_smoothing=prior_smoothing)
-    seen = np.full((10, 12), 30.0)
-    for corner in corners:
-        seen[oracle.window(corner, (3, 4))] -= 1
-    np.testing.assert_allclose(report.visible(params, 30, prior_smoothing), seen, atol=1e-3)

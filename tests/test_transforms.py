@@ -35,7 +35,10 @@ def functions(images, params):
         "fit": functools.partial(jaxem.fit, max_iterations=3),
         "hard fit": functools.partial(jaxem.fit, max_iterations=3, hard=True, prior_smoothing=1.0),
         "fit_restarts": lambda x, p: jaxem.fit_restarts(
-            jax.random.key(0), x, TEMPLATE, num_restarts=2, max_iterations=3
+            jax.random.key(0), x, TEMPLATE, num_restarts=2, max_iterations=3, search=None
+        ),
+        "searching fit_restarts": lambda x, p: jaxem.fit_restarts(
+            jax.random.key(0), x, TEMPLATE, max_iterations=3, search=jaxem.Search(annealing_steps=3, release_steps=2)
         ),
         "random_params": lambda x, p: jaxem.random_params(jax.random.key(0), x, TEMPLATE),
         "simulate": lambda x, p: jaxem.simulate(jax.random.key(0), p, 4),
