@@ -33,7 +33,7 @@ TOLERANCE, KEY = 2.0, 7
 def rows():
     """Cases without their seeds, by name."""
     found = {}
-    for contrast in (300, 100, 50, 35, 25, 18, 12):
+    for contrast in (300, 100, 50, 35, 30, 25, 18, 12):
         found |= {f"{picture} {contrast}": Case(picture, contrast) for picture in planted.PICTURES}
     found |= {f"swap {picture} 300": Case(picture, 300, prior="swap") for picture in planted.PICTURES}
     found |= {f"peaked {picture} 50": Case(picture, 50, prior="peaked") for picture in planted.PICTURES}
@@ -71,21 +71,27 @@ def search(count, **parts):
     return strategy
 
 
-def annealed(images, template_shape):
-    """One random start, annealed, and nothing else."""
-    start = jaxem.random_params(jax.random.key(KEY), images, template_shape)
-    found = jaxem.fit(images, start, schedule=jaxem.annealing(20, release_steps=0))
-    return found, int(found.num_scheduled + found.num_iterations) + 1
+def annealed(**options):
+    """One random start, annealed, the prior learned at once after that."""
+
+    def strategy(images, template_shape):
+        start = jaxem.random_params(jax.random.key(KEY), images, template_shape)
+        found = jaxem.fit(images, start, schedule=jaxem.annealing(release_steps=0), max_iterations=200, **options)
+        return found, int(found.num_scheduled + found.num_iterations) + 1
+
+    return strategy
 
 
 STRATEGIES = {
     "ten": restarts(10),
-    "annealed": annealed,
+    "annealed": annealed(),
+    "accelerated": annealed(accelerate=True),
     "search": search(2),
     "no-recentring": search(2, recentrings=0),
     "no-release": search(2, release_steps=0),
     "one-start": search(1),
-    "slow": search(2, release_steps=80),
+    "three": search(3),
+    "slow": search(2, annealing_steps=40, release_steps=120),
 }
 
 

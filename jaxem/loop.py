@@ -14,6 +14,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from jaxem import checks, compensated
+from jaxem.acceleration import extrapolate
 from jaxem.compensated import Pair, pair
 from jaxem.model import Params, from_stack, to_stack
 from jaxem.stack import Prepared, prepare
@@ -101,6 +102,8 @@ class _Carry(NamedTuple):
     num_iterations: jax.Array
     num_scheduled: jax.Array
     status: jax.Array
+    before: Params
+    leaps: jax.Array
 
 
 def fit(
@@ -113,6 +116,7 @@ def fit(
     tolerance: Any = 1e-3,
     batch_size: int | None = None,
     schedule: Schedule | None = None,
+    accelerate: bool = False,
 ) -> Fit:
     """Run EM from given parameters until an iteration gains less than the tolerance.
 
@@ -127,6 +131,8 @@ def fit(
         batch_size: images worked on at a time, best an even number; by default as many as stay in the cache of a CPU's
             core, or as keep a GPU busy (static).
         schedule: soft steps to make before, for example `annealing()`; none by default. The history starts after them.
+        accelerate: after every second iteration leap ahead, and take the leap back if the objective has not risen; an
+            iteration in vain repeats the objective in the history. It pays for long climbs; hard EM has none (static).
 
     Returns:
         `Fit`.
@@ -152,7 +158,7 @@ def fit(
         if not isinstance(schedule, Schedule):
             raise TypeError(f"schedule must be a jaxem.Schedule or None, but is {schedule!r}.")
         schedule = checks.as_schedule(schedule, images.dtype)
-    return _fit(images, params, schedule=schedule, **options)
+    return _fit(images, params, schedule=schedule, accelerate=bool(accelerate), **options)
 
 
 def fit_options(
@@ -183,6 +189,8 @@ CACHE_PIXELS, DEVICE_PIXELS, BATCH_COST = 80_000, 2**25, 7_000
 STATIC_OPTIONS = ("hard", "max_iterations", "batch_size")
 # A schedule is left when the best corners lack less than this of all probability, nats per image, and less of it moved.
 SETTLED = 0.01
+# An accelerated run leaps where an iteration moves less than this of all probability: before, it would leap elsewhere.
+NEAR = 0.02
 
 
 def _cheapest_batch_size(num_images: int, pixels: int) -> int:
@@ -192,7 +200,7 @@ def _cheapest_batch_size(num_images: int, pixels: int) -> int:
     return min(sizes, key=lambda size: -(-num_images // size) * (size * pixels + BATCH_COST))
 
 
-@partial(jax.jit, static_argnames=STATIC_OPTIONS)
+@partial(jax.jit, static_argnames=("accelerate", *STATIC_OPTIONS))
 def _fit(images: jax.Array, params: Params, batch_size: int, schedule: Schedule | None, **options: Any) -> Fit:
     return run_after(schedule, prepare(images, batch_size), params, **options)
 
@@ -216,6 +224,7 @@ def run(
     schedule: Schedule | None = None,
     skip: jax.Array | int = 0,
     limit: jax.Array | None = None,
+    accelerate: bool = False,
 ) -> Fit:
     """`fit` on a prepared stack: the loop itself, to be traced.
 
@@ -243,6 +252,9 @@ def run(
 
     def improve(carry: _Carry) -> Params:
         params = maximise(stack, totals, carry.statistics, scheduled(carry.num_iterations)[1])
+        if accelerate and not hard:
+            leap = extrapolate(carry.before, carry.params, params)
+            params = jax.tree.map(partial(jnp.where, carry.leaps), leap, params)
         params = params if hard else _keep_possible(params, carry.params)
         # The first E-step only looks at where the run starts; so one is compiled, not two.
         return jax.tree.map(partial(jnp.where, carry.num_iterations == first), carry.params, params)
@@ -261,7 +273,7 @@ def run(
 
         # The objective may start at minus infinity, where a prior with zeros is smoothed: the first step mends that.
         at_start = carry.num_iterations < 0
-        status = jnp.where(at_start, Status.RUNNING, status)
+        status = jnp.where(at_start | carry.leaps, Status.RUNNING, status)
         sound = jnp.where(at_start, jnp.isfinite(density.high) & (prior_smoothing >= 0), jnp.isfinite(objective.high))
         history = carry.history.at[jnp.where(num_iterations < 0, max_iterations + 1, num_iterations)].set(
             objective.high, mode="drop"
@@ -277,7 +289,14 @@ def run(
             jnp.where(settled & (num_iterations < 0), -1, num_iterations),
             carry.num_scheduled + (num_iterations < 0).astype(jnp.int32),
             status.astype(jnp.int32),
+            carry.params,
+            (accelerate and not hard) & ~at_start & ~carry.leaps & (moved < NEAR * num_images),
         )
+        if accelerate and not hard:
+            repeated = carry.history.at[num_iterations].set(carry.elbo.high)
+            in_vain = carry._replace(history=repeated, num_iterations=num_iterations, leaps=jnp.bool_(False))
+            new = jax.tree.map(partial(jnp.where, carry.leaps & ~(gain >= 0)), in_vain, new)
+            sound |= carry.leaps
         rejected = carry._replace(status=jnp.int32(Status.NONFINITE))
         return jax.tree.map(lambda accepted, kept: jnp.where(sound, accepted, kept), new, rejected)
 
@@ -299,6 +318,8 @@ def run(
         first,
         jnp.int32(0),
         jnp.int32(Status.RUNNING),
+        start,
+        jnp.bool_(False),
     )
     end = lax.while_loop(unfinished, step, begin)
     status = jnp.where(end.status == Status.RUNNING, Status.MAX_ITERATIONS, end.status).astype(jnp.int32)

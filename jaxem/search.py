@@ -5,6 +5,7 @@ Source: ``docs/method.md``, *Search*.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, NamedTuple
@@ -19,9 +20,12 @@ from jaxem.loop import Fit, Schedule, Status, run
 from jaxem.model import Params, from_stack, to_stack
 from jaxem.moves import annealing, recentred
 from jaxem.stack import Prepared
+from jaxem.windows import Shape
 
 # A start read off the images would be forgotten at a higher temperature, and so would a template that was only shifted.
-COOL = 0.3
+COOL = 0.5
+# Annealing steps where images are many, and how many pixels of the template to an image are few enough for that.
+STEPS, FEW_PIXELS = 20, 1.5
 
 
 @dataclass(frozen=True)
@@ -29,7 +33,9 @@ class Search:
     """What `fit_restarts` does besides climbing; each part can be left out.
 
     Args:
-        annealing_steps: from each starting point, with the inverse temperature rising to 1 and the prior held uniform.
+        annealing_steps: from each random start, with the inverse temperature rising to 1 and the prior held uniform. By
+            default 20, and up to 40 where the template has more than 1.5 times as many pixels as there are images: a
+            template that fits noise makes posteriors certain too early.
         inverse_temperature: the first one, for random starts.
         recentrings: at most so many times the best template is shifted, see `recentre`, annealed anew, and kept if the
             objective has risen.
@@ -40,22 +46,30 @@ class Search:
 
     Example:
         >>> import jaxem
-        >>> jaxem.Search(recentrings=0).annealing_steps
-        20
+        >>> jaxem.Search(recentrings=0).release_steps
+        60
 
     Source: ``docs/method.md``, *Search*.
     """
 
-    annealing_steps: int = 20
+    annealing_steps: int | None = None
     inverse_temperature: float = 0.1
     recentrings: int = 2
     release_steps: int = 60
 
     def __post_init__(self) -> None:
-        checks.as_count("annealing_steps", self.annealing_steps, at_least=1)
+        if self.annealing_steps is not None:
+            checks.as_count("annealing_steps", self.annealing_steps, at_least=1)
         checks.as_count("recentrings", self.recentrings, at_least=0)
         checks.as_count("release_steps", self.release_steps, at_least=0)
         checks.as_share("inverse_temperature", self.inverse_temperature)
+
+    def num_annealing_steps(self, num_images: int, template_shape: Shape) -> int:
+        """Annealing steps for so many images."""
+        if self.annealing_steps is not None:
+            return self.annealing_steps
+        pixels_per_image = math.prod(template_shape) / num_images
+        return round(STEPS * min(max(pixels_per_image / FEW_PIXELS, 1), 2))
 
 
 class Leg(NamedTuple):
@@ -98,12 +112,14 @@ class SoFar(NamedTuple):
     in_vain: jax.Array
 
 
-def plan(search: Search, num_starts: int, max_iterations: int, dtype: Any) -> Leg:
+def plan(search: Search, num_images: int, starts: Params, max_iterations: int) -> Leg:
     """All legs, stacked along a leading axis: one a start, one a recentring, and the climb to the top."""
+    num_starts, dtype = len(starts.noise_scale), starts.noise_scale.dtype
+    num_steps = search.num_annealing_steps(num_images, starts.template.shape[1:])
     first, cool_first = search.inverse_temperature, max(search.inverse_temperature, COOL)
-    share = np.log(cool_first) / np.log(first) if first < 1 else 1  # of the steps, at the same rate
-    cool = annealing(max(1, round(share * search.annealing_steps)), start=cool_first, release_steps=0)
-    hot = annealing(search.annealing_steps, start=first, release_steps=0)
+    share = math.log(cool_first) / math.log(first) if first < 1 else 1  # of the steps, at the same rate
+    cool = annealing(max(1, round(share * num_steps)), start=cool_first, release_steps=0)
+    hot = annealing(num_steps, start=first, release_steps=0)
     release = annealing(0, release_steps=search.release_steps)
     schedules = [cool, *[hot] * (num_starts - 1), *[cool] * search.recentrings, release]
 
@@ -179,7 +195,7 @@ def climb_best(prepared: Prepared, starts: Params, search: Search, **options: An
     def one_leg(so_far: SoFar, leg: Leg) -> tuple[SoFar, Fit]:
         return add_leg(prepared, starts, so_far, leg, **options)
 
-    legs = plan(search, num_starts, 0 if options["hard"] else max_iterations, starts.noise_scale.dtype)
+    legs = plan(search, len(prepared.stack.images), starts, 0 if options["hard"] else max_iterations)
     begin = nothing_yet(jax.tree.map(lambda leaf: leaf[0], starts), max_iterations)
     so_far, found = lax.scan(one_leg, begin, legs)
     return conclude(prepared, so_far, jax.tree.map(lambda leaf: leaf[:num_starts], found), **options)

@@ -8,6 +8,7 @@ from problems import random_params, sample
 
 import jaxem
 from jaxem import Status, loop
+from jaxem.acceleration import extrapolate
 
 SHAPE = (4, 5)
 
@@ -254,3 +255,40 @@ def test_negative_smoothing_that_only_shows_when_run(problem):
 def test_every_status_explains_itself():
     assert [status.name for status in Status] == ["RUNNING", "CONVERGED", "MAX_ITERATIONS", "DECREASED", "NONFINITE"]
     assert len({status.explanation for status in Status}) == 5
+
+
+class TestAcceleration:
+    def test_a_linear_map_is_solved_in_one_leap(self):
+        """Where every coordinate shrinks by the same factor towards a point, the extrapolation ends at that point."""
+        rng = np.random.default_rng(91)
+        goal, away = rng.normal(size=(2, 3, 4)), rng.normal(size=(6, 7))
+        prior = rng.dirichlet(np.ones(16)).reshape(4, 4)
+
+        def at(distance):
+            return jaxem.Params(goal[0] + distance * goal[1], 1.5 + distance * away, jnp.exp(0.3 * distance), prior)
+
+        found = extrapolate(at(1.0), at(0.8), at(0.64))
+        for leaf, expected in zip(found, at(0.0), strict=True):
+            np.testing.assert_allclose(leaf, expected, atol=1e-6)
+
+    def test_the_prior_stays_a_distribution_and_the_noise_positive(self):
+        rng = np.random.default_rng(92)
+        steps = [random_params(rng, (8, 9), (3, 4), noise_scale=0.1 + n) for n in range(3)]
+        found = extrapolate(*steps)
+        assert found.noise_scale > 0
+        assert (found.prior >= 0).all()
+        np.testing.assert_allclose(found.prior.sum(), 1, rtol=1e-6)
+
+    def test_the_objective_never_falls_and_ends_as_high(self):
+        rng = np.random.default_rng(93)
+        truth = random_params(rng, (12, 14), (4, 5), noise_scale=1.6)._replace(prior=np.full((9, 10), 1 / 90))
+        images = sample(rng, truth, 80)[0].astype(np.float32)
+        options = {"max_iterations": 200, "tolerance": 1e-5}
+        plain = jaxem.fit(images, truth, **options)
+        faster = jaxem.fit(images, truth, accelerate=True, **options)
+        assert Status(int(faster.status)) == Status.CONVERGED
+        history = np.asarray(faster.history[: faster.num_iterations + 1])
+        assert (np.diff(history) > -0.01).all()
+        assert faster.elbo > plain.elbo - 0.05
+        assert int(faster.num_iterations) < 0.8 * int(plain.num_iterations)
+        assert faster.elbo == faster.history[faster.num_iterations]

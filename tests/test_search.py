@@ -53,6 +53,25 @@ def test_a_schedule_that_changes_nothing_is_the_first_iterations():
     np.testing.assert_allclose(later.params.template, whole.params.template, rtol=1e-5)
 
 
+def test_a_schedule_is_left_when_nothing_is_in_doubt():
+    rng = np.random.default_rng(67)
+    truth = random_params(rng, (9, 11), (4, 5), noise_scale=0.02)
+    images = sample(rng, truth, 20)[0].astype(np.float32)
+    truth = cast(truth, np.float32)
+    schedule = jaxem.annealing(30, start=0.2, release_steps=30)
+    found = jaxem.fit(images, truth, schedule=schedule)
+    assert found.num_scheduled < 5
+    np.testing.assert_allclose(found.elbo, jaxem.fit(images, truth).elbo, rtol=1e-5)
+    doubtful = truth._replace(noise_scale=np.float32(50))
+    assert jaxem.fit(images, doubtful, schedule=jaxem.Schedule(np.full(6, 1e-6), np.ones(6))).num_scheduled == 6
+
+
+@pytest.mark.parametrize(("num_images", "expected"), [(1000, 20), (72, 20), (54, 27), (3, 40)])
+def test_few_images_are_annealed_more_slowly(num_images, expected):
+    assert jaxem.Search().num_annealing_steps(num_images, (12, 9)) == expected
+    assert jaxem.Search(annealing_steps=7).num_annealing_steps(num_images, (12, 9)) == 7
+
+
 def test_a_step_of_the_schedule_that_fails_says_so():
     images, params = random_problem(np.random.default_rng(62), (6, 8, 9), (3, 4))
     images[2, 3, 3] = np.nan
