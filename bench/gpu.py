@@ -41,7 +41,7 @@ def measure(num_images, rounds):
 
     @jax.jit
     def iteration(prepared, params):
-        statistics = steps.expectation(prepared.stack, params, hard=False)
+        statistics = steps.expectation(prepared.stack, params, hard=False).statistics
         return steps.maximise(*prepared, statistics, jnp.float32(0))
 
     chunk = next(size for size in range(min(len(images), FOUR_GB // 4), 0, -1) if len(images) % size == 0)

@@ -27,12 +27,12 @@ def jaxem_fit(images, *start, hard=False):
     batch_size = loop.fit_options(images, hard, 0.0, 1, 0.0, None)["batch_size"]
     prepared = jax.jit(stack.prepare, static_argnums=1)(images, batch_size)
     expectation = jax.jit(lambda stack, theta: steps.expectation(stack, theta, hard=hard))
-    statistics, _ = expectation(prepared.stack, model.to_stack(params, prepared.stack))
+    statistics, _, _ = expectation(prepared.stack, model.to_stack(params, prepared.stack))
 
     @jax.jit
     def once(prepared, statistics):
         found = steps.maximise(*prepared, statistics, jnp.float32(0))
-        statistics, ratio = steps.expectation(prepared.stack, found, hard=hard)
+        statistics, ratio, _ = steps.expectation(prepared.stack, found, hard=hard)
         density = steps.log_density(*prepared, found, ratio)
         return model.from_stack(found, prepared.stack), statistics, density
 

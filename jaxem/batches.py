@@ -45,3 +45,9 @@ def over_batches(
     shapes, _ = jax.eval_shape(one_batch, *jax.tree.map(lambda leaf: leaf[0], batches))
     zeros = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes)
     return lax.scan(step, zeros, batches)
+
+
+def one_by_one(pieces: jax.Array, num_images: int) -> jax.Array:
+    """What `over_batches` stacked, (batches, batch size, ...), as one entry an image, (K, ...)."""
+    whole, last = pieces[:-1].reshape(-1, *pieces.shape[2:]), pieces[-1]
+    return jnp.concatenate([whole, last[len(whole) + len(last) - num_images :]])

@@ -68,7 +68,8 @@ def fit(
             may fall; that ends nothing.
 
     Returns:
-        `Fit`. Its objective is the one above, of all images, also with mini-batches; its entropy is not computed (NaN).
+        `Fit`. Its objective is the one above, of all images, also with mini-batches; entropy and corners are left out
+        (NaN, -1).
 
     Raises:
         ValueError, TypeError: shapes, dtypes or options that do not fit. Wrong values show in the status.
@@ -193,8 +194,8 @@ def _fit(
     status = jnp.where(end.status == Status.RUNNING, Status.MAX_ITERATIONS, end.status).astype(jnp.int32)
     climbed = from_stack(_constrained(end.free, stack), stack)
     found = jax.tree.map(partial(jnp.where, end.num_iterations > 0), climbed, params)
-    unknown = jnp.full_like(end.objective, jnp.nan)
-    return Fit(found, -end.objective, end.history, end.num_iterations, status, jnp.int32(0), unknown)
+    unknown, nowhere = jnp.full_like(end.objective, jnp.nan), jnp.full((num_images, 2), -1, jnp.int32)
+    return Fit(found, -end.objective, end.history, end.num_iterations, status, jnp.int32(0), unknown, nowhere)
 
 
 def _unconstrained(params: Params, stack: Stack) -> _Free:

@@ -18,7 +18,16 @@ from jaxem.acceleration import extrapolate
 from jaxem.compensated import Pair, pair
 from jaxem.model import Params, from_stack, to_stack
 from jaxem.stack import Prepared, prepare
-from jaxem.steps import LogRatio, Statistics, expectation, log_density, log_smoothing, maximise, mean_entropy
+from jaxem.steps import (
+    Expectation,
+    LogRatio,
+    Statistics,
+    expectation,
+    log_density,
+    log_smoothing,
+    maximise,
+    mean_entropy,
+)
 
 
 class Status(IntEnum):
@@ -61,6 +70,7 @@ class Fit(NamedTuple):
     num_scheduled   () int32               steps of a `Schedule` made before
     entropy         ()                     mean entropy of the posteriors, nats; its exponential is the effective number
                                            of positions an image
+    corners         (K, 2) int32           the best corner of each image: row, column of the window's upper left pixel
     ==============  =====================  ===================================================================
 
     The objective is the ELBO at the exact posterior, that is the log likelihood; in hard EM the log joint of the images
@@ -74,6 +84,7 @@ class Fit(NamedTuple):
     status: jax.Array
     num_scheduled: jax.Array
     entropy: jax.Array
+    corners: jax.Array
 
 
 class Schedule(NamedTuple):
@@ -95,8 +106,7 @@ class Schedule(NamedTuple):
 
 class _Carry(NamedTuple):
     params: Params
-    statistics: Statistics
-    ratio: LogRatio
+    expected: Expectation
     elbo: Pair
     history: jax.Array
     num_iterations: jax.Array
@@ -251,7 +261,7 @@ def run(
         return 8 * jnp.finfo(size.dtype).eps * size
 
     def improve(carry: _Carry) -> Params:
-        params = maximise(stack, totals, carry.statistics, scheduled(carry.num_iterations)[1])
+        params = maximise(stack, totals, carry.expected.statistics, scheduled(carry.num_iterations)[1])
         if accelerate and not hard:
             leap = extrapolate(carry.before, carry.params, params)
             params = jax.tree.map(partial(jnp.where, carry.leaps), leap, params)
@@ -263,7 +273,8 @@ def run(
         params, num_iterations = improve(carry), carry.num_iterations + 1
         temperature = 1 / scheduled(num_iterations)[0]
         tempered = params._replace(noise_scale=params.noise_scale * jnp.sqrt(temperature))
-        statistics, ratio = expectation(stack, tempered, hard=hard)
+        expected = expectation(stack, tempered, hard=hard)
+        statistics, ratio, _ = expected
         density = log_density(stack, totals, params, ratio)
         objective = _add_penalty(density, log_smoothing(params.prior, prior_smoothing))
         gain = compensated.subtract(objective, carry.elbo).high
@@ -278,12 +289,11 @@ def run(
         history = carry.history.at[jnp.where(num_iterations < 0, max_iterations + 1, num_iterations)].set(
             objective.high, mode="drop"
         )
-        moved = jnp.sum(jnp.abs(statistics.counts - carry.statistics.counts))
+        moved = jnp.sum(jnp.abs(statistics.counts - carry.expected.statistics.counts))
         settled = (ratio.log_mass.high < SETTLED * num_images) & (moved < SETTLED * num_images)
         new = _Carry(
             params,
-            statistics,
-            ratio,
+            expected,
             objective,
             history,
             jnp.where(settled & (num_iterations < 0), -1, num_iterations),
@@ -311,8 +321,7 @@ def run(
     unknown = pair(jnp.full_like(start.noise_scale, jnp.nan))
     begin = _Carry(
         start,
-        nothing,
-        LogRatio(unknown, unknown, unknown),
+        Expectation(nothing, LogRatio(unknown, unknown, unknown), jnp.zeros((num_images, 2), jnp.int32)),
         unknown,
         history,
         first,
@@ -325,8 +334,16 @@ def run(
     status = jnp.where(end.status == Status.RUNNING, Status.MAX_ITERATIONS, end.status).astype(jnp.int32)
     found = jax.tree.map(partial(jnp.where, end.num_iterations > first + 1), from_stack(end.params, stack), params)
     elbo = jnp.where(end.num_iterations < 0, jnp.nan, end.elbo.high)
-    entropy = mean_entropy(stack, totals, end.statistics, end.params, end.ratio)
-    return Fit(found, elbo, end.history, jnp.maximum(end.num_iterations, 0), status, end.num_scheduled, entropy)
+    return Fit(
+        found,
+        elbo,
+        end.history,
+        jnp.maximum(end.num_iterations, 0),
+        status,
+        end.num_scheduled,
+        mean_entropy(stack, totals, end.params, end.expected),
+        end.expected.corners,
+    )
 
 
 def _add_penalty(density: Pair, penalty: jax.Array) -> Pair:

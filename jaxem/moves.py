@@ -6,19 +6,18 @@ Source: ``docs/method.md``, *Search*.
 from __future__ import annotations
 
 from functools import partial
-from typing import Any, cast
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from jaxem import checks
-from jaxem.batches import over_batches
 from jaxem.loop import Schedule, fit_options
-from jaxem.model import Params, from_stack, terms, to_stack
-from jaxem.stack import Prepared, Transforms, prepare, sum_over_images
-from jaxem.steps import infer
-from jaxem.windows import Shape, gather, positions_shape, window_sums
+from jaxem.model import Params, from_stack, to_stack
+from jaxem.stack import Prepared, prepare
+from jaxem.steps import expectation
+from jaxem.windows import Shape, positions_shape, window_sums
 
 
 def annealing(num_steps: int = 20, *, start: float = 0.1, release_steps: int = 60) -> Schedule:
@@ -138,32 +137,31 @@ def recentre(images: Any, params: Params) -> Params:
 @partial(jax.jit, static_argnames="batch_size")
 def _recentre(images: jax.Array, params: Params, batch_size: int) -> Params:
     prepared = prepare(images, batch_size)
-    moved = recentred(prepared, to_stack(params, prepared.stack))
-    return from_stack(moved, prepared.stack)
+    params = to_stack(params, prepared.stack)
+    corners = expectation(prepared.stack, params, hard=True).corners
+    return from_stack(recentred(prepared, params, corners), prepared.stack)
 
 
-def recentred(prepared: Prepared, params: Params) -> Params:
-    """`recentre` on a prepared stack, in its units."""
+def recentred(prepared: Prepared, params: Params, corners: jax.Array) -> Params:
+    """`recentre` on a prepared stack, in its units, given the best corners (K, 2)."""
     stack = prepared.stack
-    transforms = cast(Transforms, stack.transforms)
     height, width = params.template.shape
     margins = height // 2, width // 2
     around = height + 2 * margins[0], width + 2 * margins[1]
-    shared = terms(stack, params)
 
-    def padded(arrays: jax.Array) -> jax.Array:
-        return jnp.pad(arrays, [(0, 0)] * (arrays.ndim - 2) + [(margin, margin) for margin in margins])
+    def padded(array: jax.Array) -> jax.Array:
+        return jnp.pad(array, [(margin, margin) for margin in margins])
 
-    def one_batch(images: jax.Array, weights: jax.Array, pairs: jax.Array) -> tuple[tuple[jax.Array, ...], None]:
-        batch = stack._replace(images=images, transforms=transforms._replace(pairs=pairs))
-        corners = infer(batch, shared, params.template.shape, hard=True)[1].corners
-        seen = gather(padded(jnp.ones_like(params.background)), corners, around)
-        behind = gather(padded(params.background), corners, around)
-        shown = gather(padded(batch.residuals + stack.reference[None]), corners, around)
-        return tuple(sum_over_images(arrays, weights) for arrays in (seen, shown, behind)), None
+    shared = padded(jnp.ones_like(params.background)), padded(params.background)
 
-    batch_size = min(2 * transforms.pairs.shape[1], len(stack.images))
-    (seen, shown, behind), _ = over_batches(one_batch, stack.images, batch_size, along=transforms.pairs)
+    def one_image(totals: tuple[jax.Array, ...], inputs: tuple[jax.Array, jax.Array]) -> tuple[Any, None]:
+        image, corner = inputs
+        arrays = (*shared, padded((image - stack.offset) * (1 / stack.scale)))
+        cuts = (jax.lax.dynamic_slice(array, corner, around) for array in arrays)
+        return tuple(total + cut for total, cut in zip(totals, cuts, strict=True)), None
+
+    nothing = (jnp.zeros(around, params.template.dtype),) * 3
+    (seen, behind, shown), _ = jax.lax.scan(one_image, nothing, (stack.images, corners))
     count = jnp.maximum(seen, 1)
     gains = window_sums((shown - behind) ** 2 / count, params.template.shape)
     best = jnp.stack(jnp.unravel_index(jnp.argmax(gains), gains.shape))

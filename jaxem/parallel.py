@@ -106,8 +106,9 @@ def _climb_best(
 ) -> tuple[Fit, jax.Array]:
     """`search.climb_best`, the legs from the starts side by side."""
     num_starts, limit = len(starts.noise_scale), 0 if options["hard"] else options["max_iterations"]
-    legs = plan(search, len(prepared.stack.images), starts, limit)
-    begin = nothing_yet(_entry(starts, 0), options["max_iterations"])
+    num_images = len(prepared.stack.images)
+    legs = plan(search, num_images, starts, limit)
+    begin = nothing_yet(_entry(starts, 0), num_images, options["max_iterations"])
 
     def from_start(number: int) -> tuple[SoFar, Fit]:
         return _add_leg(prepared, starts, begin, _entry(legs, number), **options)

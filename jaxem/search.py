@@ -137,10 +137,11 @@ def plan(search: Search, num_images: int, starts: Params, max_iterations: int) -
     )
 
 
-def nothing_yet(start: Params, max_iterations: int) -> SoFar:
+def nothing_yet(start: Params, num_images: int, max_iterations: int) -> SoFar:
     """Before the first leg."""
     zero, unknown = jnp.int32(0), jnp.full((), jnp.nan, start.noise_scale.dtype)
-    nowhere = Fit(start, unknown, jnp.full(max_iterations + 1, unknown), zero, zero, zero, unknown)
+    history, corners = jnp.full(max_iterations + 1, unknown), jnp.zeros((num_images, 2), jnp.int32)
+    nowhere = Fit(start, unknown, history, zero, zero, zero, unknown, corners)
     return SoFar(nowhere, zero, zero, jnp.bool_(False))
 
 
@@ -151,7 +152,7 @@ def add_leg(prepared: Prepared, starts: Params, so_far: SoFar, leg: Leg, **optio
     tries = leg.shifts & ~so_far.in_vain
 
     def from_best() -> Params:
-        return lax.cond(tries, lambda: _shifted(prepared, best.params), lambda: best.params)
+        return lax.cond(tries, lambda: _shifted(prepared, best), lambda: best.params)
 
     begin = lax.cond(
         is_start, lambda: jax.tree.map(lambda leaf: leaf[jnp.minimum(leg.number, num_starts - 1)], starts), from_best
@@ -162,7 +163,7 @@ def add_leg(prepared: Prepared, starts: Params, so_far: SoFar, leg: Leg, **optio
         return run(prepared, begin, schedule=leg.schedule, skip=leg.skip, limit=leg.limit, **{**options, "hard": False})
 
     found = lax.cond(goes, climb, lambda: best)
-    num_steps = jnp.where(goes, found.num_scheduled + found.num_iterations + 1, 0) + tries.astype(jnp.int32)
+    num_steps = jnp.where(goes, found.num_scheduled + found.num_iterations + 1, 0)
     lane = jnp.where(is_start, leg.number, so_far.lane)
     here = SoFar(found, lane, num_steps, jnp.bool_(False))
     # The last leg may lower the objective by a nat of rounding; it is the only one that ends with a status.
@@ -196,10 +197,10 @@ def climb_best(prepared: Prepared, starts: Params, search: Search, **options: An
         return add_leg(prepared, starts, so_far, leg, **options)
 
     legs = plan(search, len(prepared.stack.images), starts, 0 if options["hard"] else max_iterations)
-    begin = nothing_yet(jax.tree.map(lambda leaf: leaf[0], starts), max_iterations)
+    begin = nothing_yet(jax.tree.map(lambda leaf: leaf[0], starts), len(prepared.stack.images), max_iterations)
     so_far, found = lax.scan(one_leg, begin, legs)
     return conclude(prepared, so_far, jax.tree.map(lambda leaf: leaf[:num_starts], found), **options)
 
 
-def _shifted(prepared: Prepared, params: Params) -> Params:
-    return from_stack(recentred(prepared, to_stack(params, prepared.stack)), prepared.stack)
+def _shifted(prepared: Prepared, found: Fit) -> Params:
+    return from_stack(recentred(prepared, to_stack(found.params, prepared.stack), found.corners), prepared.stack)

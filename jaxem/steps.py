@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxem import compensated
-from jaxem.batches import over_batches
+from jaxem.batches import one_by_one, over_batches
 from jaxem.compensated import Pair, pair
 from jaxem.model import Params, Positions, Terms, log_odds, log_prior, squares_at, terms
 from jaxem.stack import Stack, Totals, Transforms, sum_over_images
@@ -167,20 +167,38 @@ def complete(stack: Stack, sums: Sums, template_shape: Shape, *, hard: bool) -> 
     return Statistics(counts, stack.coverage(counts, template_shape), template_sum, covered_sum)
 
 
-def expectation(stack: Stack, params: Params, *, hard: bool) -> tuple[Statistics, LogRatio]:
-    """E-step of a prepared stack, batch by batch: the statistics of its posterior, and its evidence."""
+class Expectation(NamedTuple):
+    """What an E-step of a prepared stack gives.
+
+    ==========  ============  ============================================
+    field       shape         meaning
+    ==========  ============  ============================================
+    statistics  `Statistics`  of the posterior
+    ratio       `LogRatio`    of the evidence
+    corners     (K, 2) int32  the best corner of each image
+    ==========  ============  ============================================
+    """
+
+    statistics: Statistics
+    ratio: LogRatio
+    corners: jax.Array
+
+
+def expectation(stack: Stack, params: Params, *, hard: bool) -> Expectation:
+    """E-step of a prepared stack, batch by batch."""
     shared, template_shape = terms(stack, params), params.template.shape
     transforms = cast(Transforms, stack.transforms)
     batch_size = min(2 * transforms.pairs.shape[1], len(stack.images))
 
-    def one_batch(images: jax.Array, weights: jax.Array, pairs: jax.Array) -> tuple[tuple[Sums, LogRatio], None]:
+    def one_batch(images: jax.Array, weights: jax.Array, pairs: jax.Array) -> tuple[tuple[Sums, LogRatio], jax.Array]:
         batch = stack._replace(images=images, transforms=transforms._replace(pairs=pairs))
         posterior, evidence = infer(batch, shared, template_shape, hard=hard)
         sums = summarise(batch, posterior, weights, template_shape)
-        return (sums, log_ratio(batch, params, evidence, weights)), None
+        return (sums, log_ratio(batch, params, evidence, weights)), evidence.corners
 
-    (sums, ratio), _ = over_batches(one_batch, stack.images, batch_size, along=transforms.pairs)
-    return complete(stack, sums, template_shape, hard=hard), ratio
+    (sums, ratio), corners = over_batches(one_batch, stack.images, batch_size, along=transforms.pairs)
+    statistics = complete(stack, sums, template_shape, hard=hard)
+    return Expectation(statistics, ratio, one_by_one(corners, len(stack.images)))
 
 
 def maximise(stack: Stack, totals: Totals, statistics: Statistics, prior_smoothing: jax.Array) -> Params:
@@ -247,8 +265,9 @@ def log_density(stack: Stack, totals: Totals, params: Params, ratio: LogRatio) -
     return compensated.add(compensated.scale(twice, -0.5), compensated.add(ratio.log_prior, ratio.log_mass))
 
 
-def mean_entropy(stack: Stack, totals: Totals, statistics: Statistics, params: Params, ratio: LogRatio) -> jax.Array:
+def mean_entropy(stack: Stack, totals: Totals, params: Params, expected: Expectation) -> jax.Array:
     """Entropy of the posteriors, nats an image: log evidence less expected log joint, both relative to N(X; B, s^2)."""
+    statistics, ratio, _ = expected
     squares = ratio.squares.high - squares_added(stack, totals, statistics, params.template, params.background)
     used = statistics.counts > 0
     expected_log_prior = jnp.sum(jnp.where(used, statistics.counts * log_prior(params.prior), 0))

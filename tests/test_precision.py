@@ -38,7 +38,7 @@ def log_odds_and_bound(images, params):
     whole = prepared.stack.transforms
     at_once = prepared.stack._replace(transforms=whole._replace(pairs=whole.pairs[0]))
     odds = model.log_odds(at_once, model.terms(at_once, scaled), params.template.shape)
-    _, ratio = steps.expectation(prepared.stack, scaled, hard=False)
+    ratio = steps.expectation(prepared.stack, scaled, hard=False).ratio
     return odds, steps.log_density(prepared.stack, prepared.totals, scaled, ratio)
 
 

@@ -54,6 +54,7 @@ def test_the_best_is_the_highest_finite_objective():
         jnp.array([1, 4, 2, 4]),
         jnp.zeros(4, jnp.int32),
         jnp.zeros(4),
+        jnp.zeros((4, 3, 2), jnp.int32),
     )
     assert best_run(runs) == 2
     assert best_run(runs._replace(elbo=jnp.full(4, jnp.nan))) == 0
