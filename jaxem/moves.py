@@ -62,7 +62,7 @@ def varying_params(images: Any, template_shape: Shape) -> Params:
     image shows the template and not what is behind it.
 
     Args:
-        images: (K, H, W), pixel values.
+        images: (K, H, W), pixel values; those that are not finite are left out.
         template_shape: (h, w) (static).
 
     Returns:
@@ -86,8 +86,10 @@ def varying_params(images: Any, template_shape: Shape) -> Params:
 
 @partial(jax.jit, static_argnames="template_shape")
 def _varying_params(images: jax.Array, template_shape: Shape) -> Params:
-    mean = jnp.mean(images, axis=0)
-    variances = jnp.mean((images - mean[None]) ** 2, axis=0)
+    finite = jnp.isfinite(images)
+    count = jnp.maximum(jnp.sum(finite, axis=0, dtype=images.dtype), 1)
+    mean = jnp.sum(jnp.where(finite, images, 0), axis=0) / count
+    variances = jnp.sum(jnp.where(finite, images - mean[None], 0) ** 2, axis=0) / count
     sums = window_sums(variances, template_shape)
     corner = jnp.stack(jnp.unravel_index(jnp.argmax(sums), sums.shape))
     template = jax.lax.dynamic_slice(mean, corner, template_shape)

@@ -253,8 +253,9 @@ def test_negative_smoothing_that_only_shows_when_run(problem):
 
 
 def test_every_status_explains_itself():
-    assert [status.name for status in Status] == ["RUNNING", "CONVERGED", "MAX_ITERATIONS", "DECREASED", "NONFINITE"]
-    assert len({status.explanation for status in Status}) == 5
+    names = ["RUNNING", "CONVERGED", "MAX_ITERATIONS", "DECREASED", "NONFINITE", "ABANDONED"]
+    assert [status.name for status in Status] == names
+    assert len({status.explanation for status in Status}) == 6
 
 
 class TestAcceleration:

@@ -63,7 +63,7 @@ def test_dtypes_follow_the_images_and_jit_and_vmap_change_nothing(problem, dtype
     function = functions(images, params)[name]
     plain = function(images, params)
     for leaf in jax.tree.leaves(plain):
-        assert leaf.dtype in (dtype, np.dtype("int32"))
+        assert leaf.dtype in (dtype, np.dtype("int32"), np.dtype("bool"))
     jax.jit(function).lower(images, params)  # traces; what it computes is compared below
     if dtype == np.float32:
         doubled = jax.tree.map(lambda leaf: jnp.stack([leaf, leaf]), (images, params))
