@@ -120,7 +120,7 @@ def _climb_best(
 
     results = _in_threads(from_start, num_starts, num_threads, say)
     so_far = reduce(_higher, (so_far for so_far, _ in results))
-    for number in range(num_starts, len(legs.number)):
+    for number in range(num_starts, len(legs.start)):
         so_far, _ = _add_leg(prepared, starts, so_far, _entry(legs, number), **options)
     runs, num_steps = _conclude_search(prepared, so_far, _stack([found for _, found in results]), **options)
     report(int(so_far.lane), jax.device_get(_entry(runs, int(so_far.lane))))

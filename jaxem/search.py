@@ -26,6 +26,8 @@ from jaxem.windows import Shape
 COOL = 0.5
 # Annealing steps where images are many, and how many pixels of the template to an image are few enough for that.
 STEPS, FEW_PIXELS = 20, 1.5
+# Annealing has lost the template where the posteriors' entropy is more than this share of what ignorance has.
+LOST = 0.5
 
 
 @dataclass(frozen=True)
@@ -78,7 +80,8 @@ class Leg(NamedTuple):
     ========  ==========  =========================================================================
     field     shape       meaning
     ========  ==========  =========================================================================
-    number    () int32    which of all, from 0; the starts come first
+    start     () int32    which of the starts it begins with, or -1: with the best so far
+    rescues   () bool     whether it is left out unless annealing has lost the template
     shifts    () bool     whether it begins with a shift of the best so far
     schedule  `Schedule`  as long in every leg, so that one program does for all of them
     skip      () int32    steps of it left out, from the first
@@ -86,7 +89,8 @@ class Leg(NamedTuple):
     ========  ==========  =========================================================================
     """
 
-    number: jax.Array
+    start: jax.Array
+    rescues: jax.Array
     shifts: jax.Array
     schedule: Schedule
     skip: jax.Array
@@ -113,27 +117,35 @@ class SoFar(NamedTuple):
 
 
 def plan(search: Search, num_images: int, starts: Params, max_iterations: int) -> Leg:
-    """All legs, stacked along a leading axis: one a start, one a recentring, and the climb to the top."""
+    """All legs, stacked along a leading axis: the starts, rescues, recentrings, and the climb to the top."""
     num_starts, dtype = len(starts.noise_scale), starts.noise_scale.dtype
     num_steps = search.num_annealing_steps(num_images, starts.template.shape[1:])
     first, cool_first = search.inverse_temperature, max(search.inverse_temperature, COOL)
     share = math.log(cool_first) / math.log(first) if first < 1 else 1  # of the steps, at the same rate
     cool = annealing(max(1, round(share * num_steps)), start=cool_first, release_steps=0)
     hot = annealing(num_steps, start=first, release_steps=0)
+    cold = annealing(num_steps, start=1, release_steps=0)
     release = annealing(0, release_steps=search.release_steps)
-    schedules = [cool, *[hot] * (num_starts - 1), *[cool] * search.recentrings, release]
+    drawn = range(min(1, num_starts - 1), num_starts)
+    legs = [
+        (0, False, False, cool, 0),
+        *[(start, False, False, hot, 0) for start in range(1, num_starts)],
+        *[(start, True, False, cold, 0) for start in drawn],
+        *[(-1, False, True, cool, 0)] * search.recentrings,
+        (-1, False, False, release, max_iterations),
+    ]
+    begins, rescues, shifts, schedules, limits = zip(*legs, strict=True)
 
     lengths = np.array([len(schedule.prior_smoothing) for schedule in schedules])
     skips = lengths.max() - lengths
     rows = [[np.pad(row, (skip, 0)) for row in schedule] for schedule, skip in zip(schedules, skips, strict=True)]
-    numbers = np.arange(len(schedules))
-    is_last = numbers == len(schedules) - 1
     return Leg(
-        jnp.asarray(numbers, jnp.int32),
-        jnp.asarray((numbers >= num_starts) & ~is_last),
+        jnp.array(begins, jnp.int32),
+        jnp.array(rescues),
+        jnp.array(shifts),
         Schedule(*(jnp.asarray(np.stack(column), dtype) for column in zip(*rows, strict=True))),
         jnp.asarray(skips, jnp.int32),
-        jnp.asarray(np.where(is_last, max_iterations, 0), jnp.int32),
+        jnp.array(limits, jnp.int32),
     )
 
 
@@ -147,24 +159,25 @@ def nothing_yet(start: Params, num_images: int, max_iterations: int) -> SoFar:
 
 def add_leg(prepared: Prepared, starts: Params, so_far: SoFar, leg: Leg, **options: Any) -> tuple[SoFar, Fit]:
     """Go one leg more, softly, and return what it found, too. The starts are stacked along a leading axis."""
-    num_starts = len(starts.noise_scale)
-    best, is_start = so_far.best, leg.number < num_starts
+    best, is_start = so_far.best, leg.start >= 0
     tries = leg.shifts & ~so_far.in_vain
+    lost = best.entropy > LOST * math.log(best.params.prior.size)
 
     def from_best() -> Params:
         return lax.cond(tries, lambda: _shifted(prepared, best), lambda: best.params)
 
-    begin = lax.cond(
-        is_start, lambda: jax.tree.map(lambda leaf: leaf[jnp.minimum(leg.number, num_starts - 1)], starts), from_best
-    )
-    goes = ~leg.shifts | jnp.any(begin.template != best.params.template)
+    def from_start() -> Params:
+        return jax.tree.map(lambda leaf: leaf[jnp.maximum(leg.start, 0)], starts)
+
+    begin = lax.cond(is_start, from_start, from_best)
+    goes = (~leg.shifts | jnp.any(begin.template != best.params.template)) & (~leg.rescues | lost)
 
     def climb() -> Fit:
         return run(prepared, begin, schedule=leg.schedule, skip=leg.skip, limit=leg.limit, **{**options, "hard": False})
 
     found = lax.cond(goes, climb, lambda: best)
     num_steps = jnp.where(goes, found.num_scheduled + found.num_iterations + 1, 0)
-    lane = jnp.where(is_start, leg.number, so_far.lane)
+    lane = jnp.where(is_start, leg.start, so_far.lane)
     here = SoFar(found, lane, num_steps, jnp.bool_(False))
     # The last leg may lower the objective by a nat of rounding; it is the only one that ends with a status.
     added = higher(so_far, here, always=~(is_start | leg.shifts))

@@ -270,7 +270,7 @@ class TestAcceleration:
 
         found = extrapolate(at(1.0), at(0.8), at(0.64))
         for leaf, expected in zip(found, at(0.0), strict=True):
-            np.testing.assert_allclose(leaf, expected, atol=1e-6)
+            np.testing.assert_allclose(leaf, expected, rtol=1e-5, atol=1e-5)
 
     def test_the_prior_stays_a_distribution_and_the_noise_positive(self):
         rng = np.random.default_rng(92)
