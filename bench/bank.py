@@ -37,6 +37,11 @@ def rows():
         found |= {f"{picture} {contrast}": Case(picture, contrast) for picture in planted.PICTURES}
     found |= {f"swap {picture} 300": Case(picture, 300, prior="swap") for picture in planted.PICTURES}
     found |= {f"peaked {picture} 50": Case(picture, 50, prior="peaked") for picture in planted.PICTURES}
+    for contrast in (300, 100, 50, 35):
+        found |= {f"flat {picture} {contrast}": Case(picture, contrast, flat=True) for picture in planted.PICTURES}
+        small = Case("noise", contrast, template_shape=(5, 6), flat=True)
+        tiny = Case("noise", contrast, num_images=300, image_shape=(20, 30), template_shape=(2, 3), flat=True)
+        found |= {f"flat small {contrast}": small, f"flat tiny {contrast}": tiny}
     for picture in ("face", "texture"):
         for contrast in (100, 35):
             found |= {

@@ -29,7 +29,7 @@ SMOOTH = ("smooth",)
 
 
 class Case(NamedTuple):
-    """What a problem is made from; everything random in it follows from the seed."""
+    """What a problem is made from; everything random in it follows from the seed. A flat one has no background."""
 
     picture: str
     contrast: float
@@ -37,6 +37,7 @@ class Case(NamedTuple):
     image_shape: tuple[int, int] = (32, 32)
     template_shape: tuple[int, int] = (12, 12)
     prior: str = "uniform"
+    flat: bool = False
     seed: int = 0
 
 
@@ -57,7 +58,7 @@ def make(case: Case) -> Problem:
     rng = np.random.default_rng([case.seed, *map(ord, case.picture), case.num_images, int(case.contrast)])
     template_of, background_of = PICTURES[case.picture]
     template = _picture(template_of, case.template_shape, rng)
-    background = _picture(background_of, case.image_shape, rng)
+    background = np.zeros(case.image_shape) if case.flat else _picture(background_of, case.image_shape, rng)
     prior = _prior(case, rng)
     windows = np.lib.stride_tricks.sliding_window_view(background, case.template_shape)
     squares = ((windows - template) ** 2).sum(axis=(2, 3))

@@ -38,7 +38,8 @@ class Search:
         annealing_steps: from each random start, with the inverse temperature rising to 1 and the prior held uniform. By
             default 20, and up to 40 where the template has more than 1.5 times as many pixels as there are images: a
             template that fits noise makes posteriors certain too early.
-        inverse_temperature: the first one, for random starts.
+        inverse_temperature: the first one, for random starts. If that has lost the template, as it can over a flat
+            background, the starts are taken again at 1.
         recentrings: at most so many times the best template is shifted, see `recentre`, annealed anew, and kept if the
             objective has risen.
         release_steps: of the best, while the prior is learned little by little.
