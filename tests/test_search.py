@@ -81,6 +81,21 @@ def test_a_step_of_the_schedule_that_fails_says_so():
     np.testing.assert_array_equal(found.params.template, params.template)
 
 
+@pytest.mark.slow
+def test_a_start_lost_over_a_flat_background_is_taken_again_cold():
+    rng = np.random.default_rng(68)
+    truth = random_params(rng, (14, 17), (4, 5), noise_scale=0.3)
+    truth = truth._replace(background=np.full((14, 17), 1.0), prior=np.full((11, 13), 1 / 143))
+    images, _ = sample(rng, truth, 150)
+    images = images.astype(np.float32)
+    start = jaxem.random_params(jax.random.key(0), images, (4, 5))
+    hot = jaxem.fit(images, start, schedule=jaxem.annealing(20, start=0.1, release_steps=0), max_iterations=0)
+    assert float(hot.entropy) > 0.9 * np.log(143)
+    found = jaxem.fit_restarts(jax.random.key(0), images, (4, 5)).best
+    assert float(found.entropy) < 0.1 * np.log(143)
+    np.testing.assert_allclose(found.params.template, truth.template, atol=0.15)
+
+
 def test_wrong_schedules_are_refused():
     images, params = random_problem(np.random.default_rng(63), (6, 8, 9), (3, 4))
     for schedule, words in [
