@@ -22,8 +22,9 @@ from jaxem import checks
 from jaxem.demo import IMAGE_SHAPE, TEMPLATE_SHAPE, demo_frames
 from jaxem.doctor import describe_checks, describe_machine
 from jaxem.figures import summary_figure
-from jaxem.io import FramesError, OutputError, check_output, output_folder, read_frames, write_results
+from jaxem.io import FramesError, read_frames
 from jaxem.loop import Fit, Status
+from jaxem.output import OutputError, check_output, output_folder, write_results
 from jaxem.parallel import fit_restarts_parallel
 from jaxem.report import compare_with_truth, describe_frames, describe_run
 from jaxem.restarts import DEFAULT_SEARCH, Restarts, best_run

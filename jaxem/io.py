@@ -1,24 +1,18 @@
-"""Frames from files, and results to files (extra ``app``).
+"""Frames from files (extra ``app``).
 
-Errors of the person who chose the files are `FramesError` and `OutputError`; their text is one sentence made to be
-shown as it is. Nothing is ever unpickled.
+A `FramesError` is a mistake of the person who chose the files; its text is one sentence made to be shown as it is.
+Nothing is ever unpickled.
 """
 
 from __future__ import annotations
 
 import os
 import re
-import shutil
-import tempfile
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import imageio.v3 as imageio
 import numpy as np
 import tifffile
-from matplotlib.figure import Figure
 
 IMAGE_SUFFIXES = (".png", ".tif", ".tiff")
 LUMA = (0.299, 0.587, 0.114)
@@ -27,10 +21,6 @@ LUMA = (0.299, 0.587, 0.114)
 
 class FramesError(ValueError):
     """The frames cannot be used; says which and why."""
-
-
-class OutputError(OSError):
-    """The results cannot be written; says where and why."""
 
 
 def read_frames(path: str | os.PathLike[str]) -> np.ndarray:
@@ -188,56 +178,3 @@ def _size(shape: tuple[int, ...]) -> str:
 
 def _first_line(error: Exception) -> str:
     return (str(error) or type(error).__name__).strip().splitlines()[0]
-
-
-@contextmanager
-def output_folder(folder: Path) -> Iterator[Path]:
-    """A place to write into that becomes `folder`'s content at the end, or leaves no trace.
-
-    Yields:
-        An empty folder inside `folder`. When the block ends well, its files move to `folder`, each replacing one of the
-        same name; when it ends otherwise, nothing is left that was not there before.
-
-    Raises:
-        OutputError: `folder` cannot be made or written.
-    """
-    missing: list[Path] = []
-    staging: Path | None = None
-    try:
-        try:
-            missing = [parent for parent in (folder, *folder.parents) if not parent.exists()]
-            folder.mkdir(parents=True, exist_ok=True)
-            staging = Path(tempfile.mkdtemp(prefix=".jaxem-", dir=folder))
-            yield staging
-            files = sorted(staging.iterdir())
-            for file in files:
-                if (folder / file.name).is_dir():
-                    raise IsADirectoryError(21, f"{file.name} there is a folder")
-            for file in files:
-                file.replace(folder / file.name)
-        except OSError as error:
-            reason = error.strerror or str(error)
-            raise OutputError(f"cannot write to {folder} ({reason}); choose another folder.") from error
-    finally:
-        if staging is not None:
-            shutil.rmtree(staging, ignore_errors=True)
-        for made in missing:
-            if made.is_dir() and not any(made.iterdir()):
-                made.rmdir()
-
-
-def check_output(folder: Path) -> None:
-    """Find out before the work whether `output_folder` will succeed after it; leaves no trace.
-
-    Raises:
-        OutputError: it will not.
-    """
-    with output_folder(folder):
-        pass
-
-
-def write_results(folder: Path, arrays: Mapping[str, Any], figure: Figure) -> None:
-    """Write ``result.npz`` (loads without pickle) and ``figure.png``."""
-    plain: dict[str, Any] = {name: np.asarray(array) for name, array in arrays.items()}
-    np.savez_compressed(folder / "result.npz", **plain)
-    figure.savefig(folder / "figure.png", dpi=110)
