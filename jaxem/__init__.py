@@ -7,7 +7,7 @@ from jaxem.diagnostics import Diagnostics
 from jaxem.em import e_step, elbo, log_likelihood, m_step
 from jaxem.loop import Fit, Schedule, Status, fit
 from jaxem.model import Params, Positions, Posterior, simulate
-from jaxem.moves import annealing, recentre, varying_params
+from jaxem.moves import annealing, cut_params, recentre, varying_params
 from jaxem.parallel import fit_restarts_parallel
 from jaxem.restarts import Restarts, fit_restarts, random_params
 from jaxem.search import Search
@@ -29,6 +29,7 @@ __all__ = [
     "Search",
     "Status",
     "annealing",
+    "cut_params",
     "e_step",
     "elbo",
     "fit",

@@ -5,8 +5,9 @@ Source: ``docs/method.md``, *Search*.
 
 from __future__ import annotations
 
+import math
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -98,6 +99,85 @@ def _varying_params(images: jax.Array, template_shape: Shape) -> Params:
     background = jax.lax.dynamic_update_slice(mean, fill, corner)
     prior = jnp.full(sums.shape, 1 / sums.size, images.dtype)
     return Params(template, background, jnp.sqrt(jnp.mean(variances)), prior)
+
+
+class Cuts(NamedTuple):
+    """The window of each image that differs most from the mean image, in the order of how much it does.
+
+    =======  ============  ==============================================
+    field    shape         meaning
+    =======  ============  ==============================================
+    numbers  (K,) int32    the image
+    corners  (K, 2) int32  row, column of the window's upper left pixel
+    =======  ============  ==============================================
+    """
+
+    numbers: jax.Array
+    corners: jax.Array
+
+
+def cut_params(images: Any, template_shape: Shape, rank: Any = 0) -> Params:
+    """A starting point cut from one image: the window that differs most from the mean image.
+
+    Over a flat background the mean image does not tell what the template is, but single images nearly do. Of each image
+    the window with the largest sum of squares about the mean image is a candidate.
+
+    Args:
+        images: (K, H, W), pixel values.
+        template_shape: (h, w) (static).
+        rank: which of the candidates, 0 for the largest sum, below K (traced).
+
+    Returns:
+        `Params`, in the dtype of the images: the background is the mean image, the noise scale the root mean square
+        about it, the prior is uniform.
+
+    Raises:
+        ValueError, TypeError: shapes that do not fit each other, no rank.
+
+    Example:
+        >>> import jax, jax.numpy as jnp, jaxem
+        >>> jaxem.cut_params(jnp.zeros((3, 5, 5)).at[1, 2:4, 1:4].set(1.0), (2, 3)).template.round(3).tolist()
+        [[1.0, 1.0, 1.0], [1.0, 1.0, 1.0]]
+
+    Source: ``docs/method.md``, *Search*.
+    """
+    images = checks.as_images(images)
+    template_shape = checks.as_template_shape(template_shape, images.shape[1:])
+    rank = checks.as_number("rank", rank, images.dtype, at_least=0)
+    options = fit_options(images, False, 0, 0, 0, None)
+    return _cut_params(images, rank, template_shape=template_shape, batch_size=options["batch_size"])
+
+
+@partial(jax.jit, static_argnames=("template_shape", "batch_size"))
+def _cut_params(images: jax.Array, rank: jax.Array, template_shape: Shape, batch_size: int) -> Params:
+    prepared = prepare(images, batch_size)
+    number = jnp.clip(rank.astype(jnp.int32), 0, len(images) - 1)
+    return from_stack(cut_out(prepared, find_cuts(prepared, template_shape), number, template_shape), prepared.stack)
+
+
+def find_cuts(prepared: Prepared, template_shape: Shape) -> Cuts:
+    """The candidates of `cut_params`."""
+    stack = prepared.stack
+
+    def of_one(image: jax.Array) -> tuple[jax.Array, jax.Array]:
+        residuals = (image - stack.offset) * (1 / stack.scale) - stack.reference
+        sums = window_sums(jnp.where(jnp.isfinite(residuals), residuals, 0) ** 2, template_shape)
+        corner = jnp.stack(jnp.unravel_index(jnp.argmax(sums), sums.shape))
+        return jnp.max(sums), corner.astype(jnp.int32)
+
+    largest, corners = jax.lax.map(of_one, stack.images)
+    order = jnp.argsort(-largest)
+    return Cuts(order.astype(jnp.int32), corners[order])
+
+
+def cut_out(prepared: Prepared, cuts: Cuts, rank: jax.Array, template_shape: Shape) -> Params:
+    """The starting point of one of the cuts, in the units of the stack."""
+    stack, totals = prepared
+    window = jax.lax.dynamic_slice(stack.images[cuts.numbers[rank]], cuts.corners[rank], template_shape)
+    positions = positions_shape(stack.image_shape, template_shape)
+    prior = jnp.full(positions, 1 / math.prod(positions), window.dtype)
+    noise_scale = jnp.sqrt(totals.square_sum.high / stack.images.size)
+    return Params((window - stack.offset) * (1 / stack.scale), stack.reference, noise_scale, prior)
 
 
 def recentre(images: Any, params: Params) -> Params:

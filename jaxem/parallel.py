@@ -17,9 +17,8 @@ import numpy as np
 
 from jaxem import checks
 from jaxem.loop import STATIC_OPTIONS, Fit, Status, fit_options, run
-from jaxem.model import Params
 from jaxem.restarts import DEFAULT_SEARCH, Restarts, keep_best, restart_keys, starting_points
-from jaxem.search import Search, SoFar, add_leg, conclude, higher, nothing_yet, plan
+from jaxem.search import Role, Search, SoFar, Starts, add_leg, combine, conclude, is_lost, nothing_yet, plan
 from jaxem.stack import Prepared, prepare
 from jaxem.windows import Shape
 
@@ -87,7 +86,7 @@ def fit_restarts_parallel(
     if search is None:
 
         def one_run(number: int) -> Fit:
-            return _run(prepared, _entry(starts, number), **options)
+            return _run(prepared, _entry(starts.params, number), **options)
 
         runs = _stack(_in_threads(one_run, len(keys), num_threads, report or _say_nothing))
         num_steps = jnp.sum(runs.num_iterations + 1, dtype=jnp.int32)
@@ -98,17 +97,19 @@ def fit_restarts_parallel(
 
 def _climb_best(
     prepared: Prepared,
-    starts: Params,
+    starts: Starts,
     search: Search,
     num_threads: int,
     report: Callable[[int, Fit], None],
     options: dict[str, Any],
 ) -> tuple[Fit, jax.Array]:
-    """`search.climb_best`, the legs from the starts side by side."""
-    num_starts, limit = len(starts.noise_scale), 0 if options["hard"] else options["max_iterations"]
+    """`search.climb_best`, the legs from the starts side by side, and those from the cuts."""
+    num_starts, limit = len(starts.params.noise_scale), 0 if options["hard"] else options["max_iterations"]
     num_images = len(prepared.stack.images)
     legs = plan(search, num_images, starts, limit)
-    begin = nothing_yet(_entry(starts, 0), num_images, options["max_iterations"])
+    begin = nothing_yet(starts, num_images, options["max_iterations"])
+    roles = list(np.asarray(legs.role))
+    num_tries = roles.count(Role.TRY)
 
     def from_start(number: int) -> tuple[SoFar, Fit]:
         return _add_leg(prepared, starts, begin, _entry(legs, number), **options)
@@ -119,8 +120,15 @@ def _climb_best(
         report(number, annealed._replace(status=annealed.status * ~sound))  # the others are RUNNING, which is zero
 
     results = _in_threads(from_start, num_starts, num_threads, say)
-    so_far = reduce(_higher, (so_far for so_far, _ in results))
-    for number in range(num_starts, len(legs.start)):
+    so_far = reduce(partial(_combine, role=Role.START), (so_far for so_far, _ in results))
+
+    def from_cut(number: int) -> SoFar:
+        before = so_far._replace(num_steps=jnp.zeros_like(so_far.num_steps))
+        return _add_leg(prepared, starts, before, _entry(legs, num_starts + number), **options)[0]
+
+    tries = _in_threads(from_cut, num_tries if is_lost(so_far.best) else 0, num_threads, _say_nothing)
+    so_far = reduce(partial(_combine, role=Role.TRY), tries, so_far)
+    for number in range(num_starts + num_tries, len(roles)):
         so_far, _ = _add_leg(prepared, starts, so_far, _entry(legs, number), **options)
     runs, num_steps = _conclude_search(prepared, so_far, _stack([found for _, found in results]), **options)
     report(int(so_far.lane), jax.device_get(_entry(runs, int(so_far.lane))))
@@ -169,13 +177,14 @@ def available_cores() -> int:
 @partial(jax.jit, static_argnames=("template_shape", "search", "batch_size"))
 def _begin(
     keys: jax.Array, images: jax.Array, template_shape: Shape, search: Search | None, batch_size: int
-) -> tuple[Prepared, Params]:
-    return prepare(images, batch_size), starting_points(keys, images, template_shape, search)
+) -> tuple[Prepared, Starts]:
+    prepared = prepare(images, batch_size)
+    return prepared, starting_points(keys, prepared, template_shape, search)
 
 
 _STATIC = [name for name in STATIC_OPTIONS if name != "batch_size"]
 _run = jax.jit(run, static_argnames=_STATIC)
 _add_leg = jax.jit(add_leg, static_argnames=_STATIC)
-_higher = jax.jit(higher)
+_combine = jax.jit(combine, static_argnames="role")
 _conclude_search = jax.jit(conclude, static_argnames=_STATIC)
 _conclude = jax.jit(keep_best)

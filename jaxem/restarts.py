@@ -17,8 +17,8 @@ from jaxem import checks
 from jaxem.diagnostics import Diagnostics, diagnose, warnings
 from jaxem.loop import STATIC_OPTIONS, Fit, fit_options, run
 from jaxem.model import Params
-from jaxem.moves import varying_params
-from jaxem.search import Search, climb_best
+from jaxem.moves import find_cuts, varying_params
+from jaxem.search import Search, Starts, climb_best
 from jaxem.stack import Prepared, moments, prepare
 from jaxem.windows import Shape, positions_shape
 
@@ -170,31 +170,28 @@ def _fit_restarts(
     search: Search | None,
     **options: Any,
 ) -> Restarts:
-    return find_best(
-        prepare(images, batch_size),
-        starting_points(keys, images, template_shape, search),
-        group_size,
-        search,
-        **options,
-    )
+    prepared = prepare(images, batch_size)
+    return find_best(prepared, starting_points(keys, prepared, template_shape, search), group_size, search, **options)
 
 
-def starting_points(keys: jax.Array, images: jax.Array, template_shape: Shape, search: Search | None) -> Params:
+def starting_points(keys: jax.Array, prepared: Prepared, template_shape: Shape, search: Search | None) -> Starts:
     """One a key, stacked along a leading axis; of a search the first is read off the images."""
-    starts = jax.vmap(partial(_random_params, images=images, template_shape=template_shape))(keys)
+    images = prepared.stack.images
+    drawn = jax.vmap(partial(_random_params, images=images, template_shape=template_shape))(keys)
     if search is None:
-        return starts
+        return Starts(drawn, None)
     read_off = varying_params(images, template_shape)
-    return jax.tree.map(lambda drawn, read: drawn.at[0].set(read), starts, read_off)
+    params = jax.tree.map(lambda drawn, read: drawn.at[0].set(read), drawn, read_off)
+    return Starts(params, find_cuts(prepared, template_shape))
 
 
-def find_best(prepared: Prepared, starts: Params, group_size: int, search: Search | None, **options: Any) -> Restarts:
+def find_best(prepared: Prepared, starts: Starts, group_size: int, search: Search | None, **options: Any) -> Restarts:
     """`fit_restarts` from given starts on a prepared stack, to be traced."""
     if search is not None:
         runs, num_steps = climb_best(prepared, starts, search, **options)
     else:
         run_from = partial(run, prepared, **options)
-        runs = lax.map(run_from, starts, batch_size=None if group_size == 1 else group_size)
+        runs = lax.map(run_from, starts.params, batch_size=None if group_size == 1 else group_size)
         num_steps = jnp.sum(runs.num_iterations + 1, dtype=jnp.int32)
     return keep_best(prepared, runs, num_steps, options["prior_smoothing"])
 

@@ -116,8 +116,9 @@ def _noise_check(
         noise -= jnp.mean(noise, axis=0)[None]
         noise *= jnp.sqrt(variance / jnp.mean(noise**2))
         stack = jnp.where(is_noise, mean[None] + noise, images)
-        starts = starting_points(jax.random.split(start_key, num_starts), stack, template_shape, search)
-        found = find_best(prepare(stack, batch_size), starts, 1, search, **options)
+        prepared = prepare(stack, batch_size)
+        starts = starting_points(jax.random.split(start_key, num_starts), prepared, template_shape, search)
+        found = find_best(prepared, starts, 1, search, **options)
         return found.best.elbo - log_likelihood_without_template(stack)
 
     # All in one loop, so that the search is compiled once and the images' own fit is made like the others.

@@ -18,7 +18,13 @@ def test_annealing_rises_to_one_and_releases_the_prior():
     for wrong in ({"num_steps": -1}, {"start": 0.0}, {"start": 1.5}, {"release_steps": -1}):
         with pytest.raises(ValueError, match=next(iter(wrong))):
             jaxem.annealing(**wrong)
-    for wrong in ({"annealing_steps": 0}, {"inverse_temperature": 2.0}, {"recentrings": -1}, {"release_steps": -1}):
+    for wrong in (
+        {"annealing_steps": 0},
+        {"inverse_temperature": 2.0},
+        {"recentrings": -1},
+        {"tries": -1},
+        {"release_steps": -1},
+    ):
         with pytest.raises(ValueError, match=next(iter(wrong))):
             jaxem.Search(**wrong)
 
@@ -66,10 +72,16 @@ def test_a_schedule_is_left_when_nothing_is_in_doubt():
     assert jaxem.fit(images, doubtful, schedule=jaxem.Schedule(np.full(6, 1e-6), np.ones(6))).num_scheduled == 6
 
 
-@pytest.mark.parametrize(("num_images", "expected"), [(1000, 20), (72, 20), (54, 27), (3, 40)])
-def test_few_images_are_annealed_more_slowly(num_images, expected):
-    assert jaxem.Search().num_annealing_steps(num_images, (12, 9)) == expected
-    assert jaxem.Search(annealing_steps=7).num_annealing_steps(num_images, (12, 9)) == 7
+@pytest.mark.parametrize(
+    ("num_images", "annealing", "release"), [(1000, 10, 13), (72, 20, 50), (54, 27, 58), (3, 40, 60)]
+)
+def test_few_images_are_annealed_and_released_more_slowly(num_images, annealing, release):
+    search = jaxem.Search()
+    assert search.num_annealing_steps(num_images, (12, 9)) == annealing
+    assert search.num_release_steps(num_images, 100) == release
+    search = jaxem.Search(annealing_steps=7, release_steps=0)
+    assert search.num_annealing_steps(num_images, (12, 9)) == 7
+    assert search.num_release_steps(num_images, 100) == 0
 
 
 def test_a_step_of_the_schedule_that_fails_says_so():
@@ -82,18 +94,35 @@ def test_a_step_of_the_schedule_that_fails_says_so():
 
 
 @pytest.mark.slow
-def test_a_start_lost_over_a_flat_background_is_taken_again_cold():
-    rng = np.random.default_rng(68)
-    truth = random_params(rng, (14, 17), (4, 5), noise_scale=0.3)
+def test_a_template_lost_over_a_flat_background_is_found_in_single_images():
+    rng = np.random.default_rng(72)
+    truth = random_params(rng, (14, 17), (4, 5), noise_scale=1.0)
     truth = truth._replace(background=np.full((14, 17), 1.0), prior=np.full((11, 13), 1 / 143))
     images, _ = sample(rng, truth, 150)
     images = images.astype(np.float32)
     start = jaxem.random_params(jax.random.key(0), images, (4, 5))
     hot = jaxem.fit(images, start, schedule=jaxem.annealing(20, start=0.1, release_steps=0), max_iterations=0)
-    assert float(hot.entropy) > 0.9 * np.log(143)
+    assert float(hot.entropy) > 0.8 * np.log(143)
+    lost = jaxem.fit_restarts(jax.random.key(0), images, (4, 5), search=jaxem.Search(tries=0)).best
+    assert np.abs(np.asarray(lost.params.template) - truth.template).max() > 1
     found = jaxem.fit_restarts(jax.random.key(0), images, (4, 5)).best
     assert float(found.entropy) < 0.1 * np.log(143)
-    np.testing.assert_allclose(found.params.template, truth.template, atol=0.15)
+    np.testing.assert_allclose(found.params.template, truth.template, atol=0.3)
+
+
+def test_a_cut_is_the_window_that_stands_out():
+    images = np.zeros((4, 7, 9))
+    images[0] += 1e-3
+    images[2, 3:5, 4:7] = 5
+    images[3, 1:3, 0:3] = -3
+    for rank, value, corner in [(0, 5, (3, 4)), (1, -3, (1, 0))]:
+        start = jaxem.cut_params(images, (2, 3), rank)
+        np.testing.assert_allclose(start.template, value, rtol=1e-5, err_msg=f"{corner}")
+        np.testing.assert_allclose(start.background, images.mean(axis=0), atol=1e-6)
+        np.testing.assert_allclose(start.noise_scale, np.sqrt(images.var(axis=0).mean()), rtol=1e-5)
+        np.testing.assert_allclose(start.prior, 1 / 42)
+    with pytest.raises(ValueError, match="rank must be at least 0"):
+        jaxem.cut_params(images, (2, 3), -1)
 
 
 def test_wrong_schedules_are_refused():
