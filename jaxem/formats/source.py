@@ -1,0 +1,170 @@
+"""What every reader of frames shares: the protocol, the limits, and the boundary to other people's decoders.
+
+Files come from anywhere. A reader checks what a header claims against what the file stores before anything is
+allocated, opens no other file than the one that was named, and never unpickles.
+"""
+
+from __future__ import annotations
+
+import importlib
+import logging
+import math
+import os
+import stat
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+
+from jaxem.memory import available_memory
+
+MOST_PACKED = 1100
+"""Bytes of pixels that a stored byte can stand for: deflate packs 1030, and what packs better holds nothing to fit."""
+SLACK = 2**20
+MEMORY_SHARE = 0.6
+NOISY_LOGGERS = ("tifffile", "PIL", "h5py", "zarr", "numcodecs", "mrcfile", "libav", "asyncio")
+
+
+class FramesError(ValueError):
+    """The frames cannot be used; says which and why, in one line without control characters."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(one_line(message, 1000))
+
+
+class Source(Protocol):
+    """An opened file of frames."""
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """(K, H, W) or (K, H, W, C), by the header; a video may turn out to have fewer frames than K."""
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """Of the pixels."""
+
+    @property
+    def stored_bytes(self) -> int | None:
+        """What the file really holds of these pixels, packed or not; None where that limits nothing."""
+
+    def read(self, numbers: range, rows: slice, columns: slice) -> np.ndarray:
+        """The frames of these increasing numbers, cut: (n, h, w) or (n, h, w, C)."""
+
+
+@dataclass(frozen=True)
+class ArraySource:
+    """Frames in anything that is sliced like a NumPy array."""
+
+    array: Any
+    stored_bytes: int | None
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return tuple(int(size) for size in self.array.shape)
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        return np.dtype(self.array.dtype)
+
+    def read(self, numbers: range, rows: slice, columns: slice) -> np.ndarray:
+        return np.asarray(self.array[numbers.start : numbers.stop : numbers.step, rows, columns])
+
+
+@contextmanager
+def reading(path: Path, complaint: str) -> Iterator[None]:
+    """The boundary to other people's decoders: whatever they raise at a damaged file becomes one sentence.
+
+    Args:
+        path: what is read.
+        complaint: the sentence after the path; ``{}`` in it stands for what the decoder said.
+    """
+    loggers = [logging.getLogger(name) for name in NOISY_LOGGERS]
+    before = [(logger.propagate, logger.handlers) for logger in loggers]
+    for logger in loggers:
+        logger.propagate, logger.handlers = False, [logging.NullHandler()]
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    except FramesError:
+        raise
+    except MemoryError as error:
+        raise FramesError(f"{path} needs more memory than there is; choose fewer frames or crop them.") from error
+    except Exception as error:  # decoders raise whatever they like
+        reason = one_line(str(error), 160).rstrip(".") or type(error).__name__
+        raise FramesError(f"{path} {complaint.format(reason)}") from error
+    finally:
+        for logger, (propagate, handlers) in zip(loggers, before, strict=True):
+            logger.propagate, logger.handlers = propagate, handlers
+
+
+def library(name: str, path: Path) -> Any:
+    """A library that only some files need, imported when one comes: the command line must start fast."""
+    try:
+        return importlib.import_module(name)
+    except ImportError as error:
+        package = {"PIL.Image": "pillow"}.get(name, name)
+        raise FramesError(f"{path} needs {package}; install it with pip install 'jaxem[app]'.") from error
+
+
+def regular_size(path: Path) -> int:
+    """The size in bytes of a regular file; anything else, such as a pipe, is refused before it is opened.
+
+    Raises:
+        FramesError: not there, not a regular file, not readable, or empty.
+    """
+    try:
+        status = os.stat(path)
+    except OSError as error:
+        raise cannot_open(path, error) from error
+    if not stat.S_ISREG(status.st_mode):
+        raise FramesError(f"{path} is not a file; give the files that hold the frames.")
+    if not os.access(path, os.R_OK):
+        raise FramesError(f"{path} cannot be opened: Permission denied.")
+    if status.st_size == 0:
+        raise FramesError(f"{path} cannot be read as frames: the file is empty.")
+    return status.st_size
+
+
+def cannot_open(path: Path, error: OSError | ValueError) -> FramesError:
+    """The complaint about a path that the operating system refuses."""
+    return FramesError(f"{path} cannot be opened: {getattr(error, 'strerror', None) or error}.")
+
+
+def check_claim(path: Path, claimed: int, stored: int, most_packed: int = MOST_PACKED) -> None:
+    """Refuse pixels of which the file stores too little for them to be there."""
+    if claimed > most_packed * stored + (SLACK if most_packed > 1 else 0):
+        raise FramesError(f"{path} is damaged: it claims {in_words(claimed)} of pixels but stores {in_words(stored)}.")
+
+
+def check_memory(path: Path, needed: int) -> None:
+    """Refuse what would fill the machine's memory."""
+    available = available_memory()
+    if needed > MEMORY_SHARE * available:
+        raise FramesError(
+            f"{path}: these frames need {in_words(needed)} of memory, too much of the {in_words(available)} that are "
+            f"free; choose fewer of them or crop them."
+        )
+
+
+def nbytes(shape: tuple[int, ...], dtype: np.dtype[Any]) -> int:
+    """Bytes of an array, in whole numbers that do not overflow."""
+    return math.prod(int(size) for size in shape) * dtype.itemsize
+
+
+def in_words(size: int) -> str:
+    """A number of bytes for people."""
+    for unit, scale in (("GB", 10**9), ("MB", 10**6), ("kB", 10**3)):
+        if size >= scale:
+            return f"{size / scale:.3g} {unit}" if size < 1000 * scale else f"{size / scale:.3e} {unit}"
+    return f"{size} bytes"
+
+
+def one_line(text: str, limit: int) -> str:
+    """Text from a file or a decoder, fit to be shown in a terminal."""
+    line = "".join(letter if letter.isprintable() else "?" for letter in " ".join(text.split()))
+    return line if len(line) <= limit else line[: limit - 3] + "..."
