@@ -29,7 +29,7 @@ def test_lbfgs_ends_where_em_ends():
     images, params = problem()
     by_em = jaxem.fit(images, params, prior_smoothing=3.0, max_iterations=3000, tolerance=1e-12)
     optimizer = optax.lbfgs()
-    found = gradient.fit(images, params, optimizer, prior_smoothing=3.0, max_iterations=500, tolerance=1e-12)
+    found = gradient.fit(images, params, optimizer, prior_smoothing=3.0, max_iterations=2000, tolerance=1e-12)
     np.testing.assert_allclose(found.history[0], by_em.history[0], rtol=1e-12)
     np.testing.assert_allclose(found.elbo, by_em.elbo, rtol=1e-6)
     np.testing.assert_allclose(found.params.template, by_em.params.template, atol=1e-2)
