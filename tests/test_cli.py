@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from jaxem import Status, cli
+from jaxem.commands import fitting
 from jaxem.demo import demo_frames
 
 RESULT = {"template", "background", "noise_scale", "prior", "corners", "elbo", "history", "elbos", "statuses"}
@@ -160,7 +161,7 @@ def test_an_interruption_leaves_nothing_behind(tmp_path, capfd, monkeypatch):
     def interrupt(*_, **__):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(cli, "fit_restarts_parallel", interrupt)
+    monkeypatch.setattr(fitting, "fit_restarts_parallel", interrupt)
     assert cli.run(["demo", "--out", str(tmp_path / "out")]) == 130
     assert capfd.readouterr().err == "jaxem: interrupted; nothing was written\n"
     assert list(tmp_path.iterdir()) == []
