@@ -14,9 +14,11 @@ import typer
 
 import jaxem
 from jaxem.commands.fitting import demo_command, fit_command
+from jaxem.commands.long_work import InterruptedWithSaving
 from jaxem.commands.options import UserError, console
 from jaxem.doctor import describe_checks, describe_machine
 from jaxem.io import FramesError
+from jaxem.journal import CheckpointError
 from jaxem.output import OutputError
 from jaxem.selfcheck import selfcheck
 
@@ -33,22 +35,31 @@ def run(arguments: Sequence[str]) -> int:
         return _complain(f"FRAMES: {error}")
     except OutputError as error:
         return _complain(f"--out: {error}")
+    except CheckpointError as error:
+        return _complain(f"--checkpoint: {error}")
     except UserError as error:
         return _complain(str(error))
     except typer.TyperException as error:
         return _complain(f"{error.format_message()} (jaxem --help, or jaxem fit --help, shows what is expected)")
     except OSError as error:
         return _complain(f"cannot write what was found to the screen or file given for it: {error.strerror or error}")
+    except InterruptedWithSaving as interruption:
+        return _interrupted(str(interruption))
     except (KeyboardInterrupt, typer.Abort):
         code = INTERRUPTED
     if code == INTERRUPTED:
-        print("jaxem: interrupted; nothing was written", file=sys.stderr)
+        return _interrupted("interrupted; nothing was written")
     return code if isinstance(code, int) else 0
 
 
 def _complain(message: str) -> int:
     print("jaxem: " + " ".join(message.split()), file=sys.stderr)
     return 2
+
+
+def _interrupted(message: str) -> int:
+    print(f"jaxem: {message}", file=sys.stderr)
+    return INTERRUPTED
 
 
 def _show_version(wanted: bool) -> None:

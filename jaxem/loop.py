@@ -1,23 +1,24 @@
 """One EM run: a `lax.while_loop` around the two steps, its stopping rule, its history and an honest status.
 
-Derivations: ``docs/method.md``, *The loop*.
+A run can be stopped after any step and goes on as if it had not been. Derivations: ``docs/method.md``, *The loop*.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from enum import IntEnum
 from functools import partial
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jax import lax
 
-from jaxem import checks, compensated
+from jaxem import compensated
 from jaxem.acceleration import extrapolate
 from jaxem.compensated import Pair, pair
 from jaxem.model import Params, from_stack, to_stack
-from jaxem.stack import Prepared, prepare
+from jaxem.stack import Prepared
 from jaxem.steps import (
     Expectation,
     LogRatio,
@@ -28,6 +29,11 @@ from jaxem.steps import (
     maximise,
     mean_entropy,
 )
+
+# A schedule is left when the best corners lack less than this of all probability, nats per image, and less of it moved.
+SETTLED = 0.01
+# An accelerated run leaps where an iteration moves less than this of all probability: before, it would leap elsewhere.
+NEAR = 0.02
 
 
 class Status(IntEnum):
@@ -104,7 +110,25 @@ class Schedule(NamedTuple):
     prior_smoothing: jax.Array
 
 
-class _Carry(NamedTuple):
+class Climbing(NamedTuple):
+    """Where a run is; all that `Climb.advance` needs to go on.
+
+    ==============  =============  ===============================================================================
+    field           shape          meaning
+    ==============  =============  ===============================================================================
+    params          `Params`       the parameters, as the stack sees them
+    expected        `Expectation`  the E-step there
+    elbo            `Pair`         the objective there
+    history         (m + 1,)       of it
+    num_iterations  () int32       of the last E-step; those of a schedule count up to -1, the start of the run is 0
+    num_scheduled   () int32       steps of the schedule made
+    status          () int32       a `Status`
+    before          `Params`       the parameters before the last step
+    leaps           () bool        whether the next step is an extrapolation
+    given           `Params`       where the run began, in the units of the images
+    ==============  =============  ===============================================================================
+    """
+
     params: Params
     expected: Expectation
     elbo: Pair
@@ -114,236 +138,166 @@ class _Carry(NamedTuple):
     status: jax.Array
     before: Params
     leaps: jax.Array
+    given: Params
 
 
-def fit(
-    images: Any,
-    params: Params,
-    *,
-    hard: bool = False,
-    prior_smoothing: Any = 0.0,
-    max_iterations: int = 50,
-    tolerance: Any = 1e-3,
-    batch_size: int | None = None,
-    schedule: Schedule | None = None,
-    accelerate: bool = False,
-) -> Fit:
-    """Run EM from given parameters until an iteration gains less than the tolerance.
+@dataclass(frozen=True)
+class Climb:
+    """One EM run on a prepared stack, to be traced: `begin`, `advance` as often as wanted, `end`.
 
-    Args:
-        images: (K, H, W), pixel values; integers are promoted.
-        params: where to start.
-        hard: hard EM, one corner an image instead of probabilities (static).
-        prior_smoothing: alpha >= 0, pseudo-counts spread evenly over all corners (traced).
-        max_iterations: at most so many iterations (static).
-        tolerance: the smallest gain that counts as progress, nats per image (traced). Zero runs until nothing is
-            gained, minus infinity until the iterations run out.
-        batch_size: images worked on at a time, best an even number; by default as many as stay in the cache of a CPU's
-            core, or as keep a GPU busy (static).
-        schedule: soft steps to make before, for example `annealing()`; none by default. The history starts after them.
-        accelerate: after every second iteration leap ahead, and take the leap back if the objective has not risen; an
-            iteration in vain repeats the objective in the history. It pays for long climbs; hard EM has none (static).
-
-    Returns:
-        `Fit`.
-
-    Raises:
-        ValueError, TypeError: shapes, dtypes or options that do not fit. Wrong values (NaN pixels, a prior of zeros)
-            raise nothing and show in the status.
-
-    Example:
-        >>> import jax, jax.numpy as jnp, jaxem
-        >>> truth = jaxem.Params(jnp.ones((2, 3)), jnp.zeros((5, 7)), jnp.array(0.1), jnp.full((4, 5), 1 / 20))
-        >>> images, _ = jaxem.simulate(jax.random.key(0), truth, 100)
-        >>> result = jaxem.fit(images, truth)
-        >>> jaxem.Status(int(result.status)).name
-        'CONVERGED'
-
-    Source: ``docs/method.md``, *The loop*.
+    The options are those of `fit`. Of the schedule the first `skip` steps are left out; the iterations after it are at
+    most `limit` (both traced).
     """
-    images = checks.as_images(images)
-    params = checks.as_params(params, images.shape[1:], images.dtype)
-    options = fit_options(images, hard, prior_smoothing, max_iterations, tolerance, batch_size)
-    if schedule is not None:
-        if not isinstance(schedule, Schedule):
-            raise TypeError(f"schedule must be a jaxem.Schedule or None, but is {schedule!r}.")
-        schedule = checks.as_schedule(schedule, images.dtype)
-    return _fit(images, params, schedule=schedule, accelerate=bool(accelerate), **options)
 
+    prepared: Prepared
+    hard: bool
+    prior_smoothing: jax.Array
+    max_iterations: int
+    tolerance: jax.Array
+    schedule: Schedule | None = None
+    skip: jax.Array | int = 0
+    limit: jax.Array | None = None
+    accelerate: bool = False
 
-def fit_options(
-    images: jax.Array,
-    hard: bool,
-    prior_smoothing: Any,
-    max_iterations: int,
-    tolerance: Any,
-    batch_size: int | None,
-    num_lanes: int = 1,
-) -> dict[str, Any]:
-    """The options that every fit takes, checked; lanes under ``vmap`` share the size of a batch."""
-    if batch_size is None:
-        batch_size = _cheapest_batch_size(len(images), num_lanes * images.shape[1] * images.shape[2])
-    return {
-        "hard": bool(hard),
-        "prior_smoothing": checks.as_number("prior_smoothing", prior_smoothing, images.dtype, at_least=0),
-        "max_iterations": checks.as_count("max_iterations", max_iterations, at_least=0),
-        "tolerance": checks.as_number("tolerance", tolerance, images.dtype),
-        "batch_size": checks.as_count("batch_size", batch_size, at_least=1),
-    }
+    def begin(self, params: Params) -> Climbing:
+        """Before the first E-step, which only looks at where the run starts."""
+        num_images = len(self.prepared.stack.images)
+        start = to_stack(params, self.prepared.stack)
+        template, background, _, prior = jax.tree.map(jnp.zeros_like, start)
+        nothing = Statistics(prior, background, template, background)
+        unknown = pair(jnp.full_like(start.noise_scale, jnp.nan))
+        return Climbing(
+            start,
+            Expectation(nothing, LogRatio(unknown, unknown, unknown), jnp.zeros((num_images, 2), jnp.int32)),
+            unknown,
+            jnp.full(self.max_iterations + 1, jnp.nan, start.template.dtype),
+            self._first,
+            jnp.int32(0),
+            jnp.int32(Status.RUNNING),
+            start,
+            jnp.bool_(False),
+            params,
+        )
 
+    def advance(self, state: Climbing, num_steps: jax.Array | None = None) -> Climbing:
+        """Go on to the end, or by so many steps at most."""
+        if num_steps is None:
+            return lax.while_loop(self.is_under_way, self._step, state)
 
-# Pixels of a batch at most: what the cache of a CPU's core holds beside an iteration's other arrays; elsewhere enough
-# to keep the device busy, with transforms far below the 4 GB at which batched ones fail. And how many pixels' work it
-# costs to start a batch.
-CACHE_PIXELS, DEVICE_PIXELS, BATCH_COST = 80_000, 2**25, 7_000
-STATIC_OPTIONS = ("hard", "max_iterations", "batch_size")
-# A schedule is left when the best corners lack less than this of all probability, nats per image, and less of it moved.
-SETTLED = 0.01
-# An accelerated run leaps where an iteration moves less than this of all probability: before, it would leap elsewhere.
-NEAR = 0.02
+        def unfinished(counted: tuple[Climbing, jax.Array]) -> jax.Array:
+            return self.is_under_way(counted[0]) & (counted[1] > 0)
 
+        def step(counted: tuple[Climbing, jax.Array]) -> tuple[Climbing, jax.Array]:
+            return self._step(counted[0]), counted[1] - 1
 
-def _cheapest_batch_size(num_images: int, pixels: int) -> int:
-    """The even size of a batch of images of so many pixels that leaves least to do, few images being done twice."""
-    most = (CACHE_PIXELS if jax.default_backend() == "cpu" else DEVICE_PIXELS) // pixels
-    sizes = range(2, max(3, min(most, num_images + 1) + 1), 2)
-    return min(sizes, key=lambda size: -(-num_images // size) * (size * pixels + BATCH_COST))
+        return lax.while_loop(unfinished, step, (state, num_steps))[0]
 
+    def is_under_way(self, state: Climbing) -> jax.Array:
+        """Whether there is a step to make."""
+        most = self.max_iterations if self.limit is None else self.limit
+        return (state.status == Status.RUNNING) & (state.num_iterations < most)
 
-@partial(jax.jit, static_argnames=("accelerate", *STATIC_OPTIONS))
-def _fit(images: jax.Array, params: Params, batch_size: int, schedule: Schedule | None, **options: Any) -> Fit:
-    return run_after(schedule, prepare(images, batch_size), params, **options)
+    def end(self, state: Climbing) -> Fit:
+        """What was found."""
+        stack, totals = self.prepared
+        status = jnp.where(state.status == Status.RUNNING, Status.MAX_ITERATIONS, state.status).astype(jnp.int32)
+        moved = state.num_iterations > self._first + 1
+        found = jax.tree.map(partial(jnp.where, moved), from_stack(state.params, stack), state.given)
+        elbo = jnp.where(state.num_iterations < 0, jnp.nan, state.elbo.high)
+        return Fit(
+            found,
+            elbo,
+            state.history,
+            jnp.maximum(state.num_iterations, 0),
+            status,
+            state.num_scheduled,
+            mean_entropy(stack, totals, state.params, state.expected),
+            state.expected.corners,
+        )
 
+    @property
+    def _num_before(self) -> int:
+        return 0 if self.schedule is None else len(self.schedule.prior_smoothing)
 
-def run_after(schedule: Schedule | None, prepared: Prepared, params: Params, **options: Any) -> Fit:
-    """`run` after the soft steps of a schedule, also where the run itself is hard."""
-    if schedule is None or not options["hard"]:
-        return run(prepared, params, schedule=schedule, **options)
-    soft = run(prepared, params, schedule=schedule, limit=jnp.int32(0), **{**options, "hard": False})
-    return run(prepared, soft.params, **options)._replace(num_scheduled=soft.num_scheduled)
+    @property
+    def _first(self) -> jax.Array:
+        """The number before that of the first E-step."""
+        return jnp.int32(self.skip) - 1 - self._num_before
 
-
-def run(
-    prepared: Prepared,
-    params: Params,
-    *,
-    hard: bool,
-    prior_smoothing: jax.Array,
-    max_iterations: int,
-    tolerance: jax.Array,
-    schedule: Schedule | None = None,
-    skip: jax.Array | int = 0,
-    limit: jax.Array | None = None,
-    accelerate: bool = False,
-) -> Fit:
-    """`fit` on a prepared stack: the loop itself, to be traced.
-
-    Of the schedule the first `skip` steps are left out; the iterations after it are at most `limit` (both traced).
-    """
-    stack, totals = prepared
-    num_images = len(stack.images)
-    num_before = 0 if schedule is None else len(schedule.prior_smoothing)
-    first = jnp.int32(skip) - 1 - num_before  # the number before the first E-step, which only looks at the start
-
-    def scheduled(e_step: jax.Array) -> tuple[jax.Array, jax.Array]:
+    def _scheduled(self, e_step: jax.Array) -> tuple[jax.Array, jax.Array]:
         """Inverse temperature of an E-step, 0 being the first after the schedule, and smoothing of its M-step."""
+        schedule, num_before, prior_smoothing = self.schedule, self._num_before, self.prior_smoothing
         if schedule is None or num_before == 0:
             return jnp.ones_like(prior_smoothing), prior_smoothing
         at = jnp.clip(e_step + num_before, 0, num_before - 1)
+        num_images = len(self.prepared.stack.images)
         smoothing = jnp.maximum(prior_smoothing, num_images * schedule.prior_smoothing[at])
         over = e_step >= 0
         return jnp.where(over, 1, schedule.inverse_temperature[at]), jnp.where(over, prior_smoothing, smoothing)
 
-    def rounding(carry: _Carry) -> jax.Array:
+    def _rounding(self, state: Climbing) -> jax.Array:
         # The ELBO is a sum of terms of its own size, and a difference of sums of squares over 2 s^2.
-        squares = totals.square_sum.high + num_images * jnp.sum(stack.reference**2)
-        size = jnp.abs(carry.elbo.high) + squares / (2 * carry.params.noise_scale**2)
+        stack, totals = self.prepared
+        squares = totals.square_sum.high + len(stack.images) * jnp.sum(stack.reference**2)
+        size = jnp.abs(state.elbo.high) + squares / (2 * state.params.noise_scale**2)
         return 8 * jnp.finfo(size.dtype).eps * size
 
-    def improve(carry: _Carry) -> Params:
-        params = maximise(stack, totals, carry.expected.statistics, scheduled(carry.num_iterations)[1])
-        if accelerate and not hard:
-            leap = extrapolate(carry.before, carry.params, params)
-            params = jax.tree.map(partial(jnp.where, carry.leaps), leap, params)
-        params = params if hard else _keep_possible(params, carry.params)
+    def _improve(self, state: Climbing) -> Params:
+        smoothing = self._scheduled(state.num_iterations)[1]
+        params = maximise(*self.prepared, state.expected.statistics, smoothing)
+        if self._leaps:
+            leap = extrapolate(state.before, state.params, params)
+            params = jax.tree.map(partial(jnp.where, state.leaps), leap, params)
+        params = params if self.hard else _keep_possible(params, state.params)
         # The first E-step only looks at where the run starts; so one is compiled, not two.
-        return jax.tree.map(partial(jnp.where, carry.num_iterations == first), carry.params, params)
+        return jax.tree.map(partial(jnp.where, state.num_iterations == self._first), state.params, params)
 
-    def step(carry: _Carry) -> _Carry:
-        params, num_iterations = improve(carry), carry.num_iterations + 1
-        temperature = 1 / scheduled(num_iterations)[0]
+    @property
+    def _leaps(self) -> bool:
+        return self.accelerate and not self.hard
+
+    def _step(self, state: Climbing) -> Climbing:
+        """M, then E; and what that means."""
+        stack, totals = self.prepared
+        num_images, prior_smoothing, tolerance = len(stack.images), self.prior_smoothing, self.tolerance
+        params, num_iterations = self._improve(state), state.num_iterations + 1
+        temperature = 1 / self._scheduled(num_iterations)[0]
         tempered = params._replace(noise_scale=params.noise_scale * jnp.sqrt(temperature))
-        expected = expectation(stack, tempered, hard=hard)
+        expected = expectation(stack, tempered, hard=self.hard)
         statistics, ratio, _ = expected
         density = log_density(stack, totals, params, ratio)
         objective = _add_penalty(density, log_smoothing(params.prior, prior_smoothing))
-        gain = compensated.subtract(objective, carry.elbo).high
+        gain = compensated.subtract(objective, state.elbo).high
         still = (gain < tolerance * num_images) | ((gain <= 0) & (tolerance >= 0))
         status = jnp.where(still, Status.CONVERGED, Status.RUNNING)
-        status = jnp.where(gain < -rounding(carry), Status.DECREASED, status)
+        status = jnp.where(gain < -self._rounding(state), Status.DECREASED, status)
 
         # The objective may start at minus infinity, where a prior with zeros is smoothed: the first step mends that.
-        at_start = carry.num_iterations < 0
-        status = jnp.where(at_start | carry.leaps, Status.RUNNING, status)
+        at_start = state.num_iterations < 0
+        status = jnp.where(at_start | state.leaps, Status.RUNNING, status)
         sound = jnp.where(at_start, jnp.isfinite(density.high) & (prior_smoothing >= 0), jnp.isfinite(objective.high))
-        history = carry.history.at[jnp.where(num_iterations < 0, max_iterations + 1, num_iterations)].set(
-            objective.high, mode="drop"
-        )
-        moved = jnp.sum(jnp.abs(statistics.counts - carry.expected.statistics.counts))
+        place = jnp.where(num_iterations < 0, self.max_iterations + 1, num_iterations)
+        moved = jnp.sum(jnp.abs(statistics.counts - state.expected.statistics.counts))
         settled = (ratio.log_mass.high < SETTLED * num_images) & (moved < SETTLED * num_images)
-        new = _Carry(
+        new = Climbing(
             params,
             expected,
             objective,
-            history,
+            state.history.at[place].set(objective.high, mode="drop"),
             jnp.where(settled & (num_iterations < 0), -1, num_iterations),
-            carry.num_scheduled + (num_iterations < 0).astype(jnp.int32),
+            state.num_scheduled + (num_iterations < 0).astype(jnp.int32),
             status.astype(jnp.int32),
-            carry.params,
-            (accelerate and not hard) & ~at_start & ~carry.leaps & (moved < NEAR * num_images),
+            state.params,
+            self._leaps & ~at_start & ~state.leaps & (moved < NEAR * num_images),
+            state.given,
         )
-        if accelerate and not hard:
-            repeated = carry.history.at[num_iterations].set(carry.elbo.high)
-            in_vain = carry._replace(history=repeated, num_iterations=num_iterations, leaps=jnp.bool_(False))
-            new = jax.tree.map(partial(jnp.where, carry.leaps & ~(gain >= 0)), in_vain, new)
-            sound |= carry.leaps
-        rejected = carry._replace(status=jnp.int32(Status.NONFINITE))
-        return jax.tree.map(lambda accepted, kept: jnp.where(sound, accepted, kept), new, rejected)
-
-    def unfinished(carry: _Carry) -> jax.Array:
-        most = max_iterations if limit is None else limit
-        return (carry.status == Status.RUNNING) & (carry.num_iterations < most)
-
-    start = to_stack(params, stack)
-    history = jnp.full(max_iterations + 1, jnp.nan, start.template.dtype)
-    template, background, _, prior = jax.tree.map(jnp.zeros_like, start)
-    nothing = Statistics(prior, background, template, background)
-    unknown = pair(jnp.full_like(start.noise_scale, jnp.nan))
-    begin = _Carry(
-        start,
-        Expectation(nothing, LogRatio(unknown, unknown, unknown), jnp.zeros((num_images, 2), jnp.int32)),
-        unknown,
-        history,
-        first,
-        jnp.int32(0),
-        jnp.int32(Status.RUNNING),
-        start,
-        jnp.bool_(False),
-    )
-    end = lax.while_loop(unfinished, step, begin)
-    status = jnp.where(end.status == Status.RUNNING, Status.MAX_ITERATIONS, end.status).astype(jnp.int32)
-    found = jax.tree.map(partial(jnp.where, end.num_iterations > first + 1), from_stack(end.params, stack), params)
-    elbo = jnp.where(end.num_iterations < 0, jnp.nan, end.elbo.high)
-    return Fit(
-        found,
-        elbo,
-        end.history,
-        jnp.maximum(end.num_iterations, 0),
-        status,
-        end.num_scheduled,
-        mean_entropy(stack, totals, end.params, end.expected),
-        end.expected.corners,
-    )
+        if self._leaps:
+            repeated = state.history.at[num_iterations].set(state.elbo.high)
+            in_vain = state._replace(history=repeated, num_iterations=num_iterations, leaps=jnp.bool_(False))
+            new = jax.tree.map(partial(jnp.where, state.leaps & ~(gain >= 0)), in_vain, new)
+            sound |= state.leaps
+        rejected = state._replace(status=jnp.int32(Status.NONFINITE))
+        return jax.tree.map(partial(jnp.where, sound), new, rejected)
 
 
 def _add_penalty(density: Pair, penalty: jax.Array) -> Pair:

@@ -14,8 +14,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxem import checks
-from jaxem.loop import Schedule, fit_options
+from jaxem.loop import Schedule
 from jaxem.model import Params, from_stack, to_stack
+from jaxem.runs import fit_options
 from jaxem.stack import Prepared, prepare
 from jaxem.steps import expectation
 from jaxem.windows import Shape, positions_shape, window_sums

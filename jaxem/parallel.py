@@ -1,4 +1,4 @@
-"""Restarts on all cores of a CPU.
+"""Restarts on all cores of a CPU, in segments that can be watched, noted and taken up again.
 
 A batch that stays in one core's cache leaves nothing to share out inside it, so each core makes runs of its own.
 """
@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor, as_completed
 from functools import partial, reduce
 from typing import Any
 
@@ -16,11 +15,23 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxem import checks
-from jaxem.loop import STATIC_OPTIONS, Fit, Status, fit_options, run
+from jaxem.driver import CLIMBING, Driver, Progress, Task
+from jaxem.journal import Journal
+from jaxem.legs import Role, SoFar, Starts, advance_leg, begin_leg, combine, end_leg, is_lost, nothing_yet
+from jaxem.loop import Climb, Fit
 from jaxem.restarts import DEFAULT_SEARCH, Restarts, keep_best, restart_keys, starting_points
-from jaxem.search import Role, Search, SoFar, Starts, add_leg, combine, conclude, is_lost, nothing_yet, plan
+from jaxem.runs import STATIC_OPTIONS, fit_options
+from jaxem.search import Search, conclude, plan
 from jaxem.stack import Prepared, prepare
 from jaxem.windows import Shape
+
+STAGES = {
+    Role.START: "annealing",
+    Role.TRY: "trying",
+    Role.RESCUE: "rescuing",
+    Role.SHIFT: "recentring",
+    Role.TOP: CLIMBING,
+}
 
 
 def fit_restarts_parallel(
@@ -36,11 +47,13 @@ def fit_restarts_parallel(
     batch_size: int | None = None,
     num_threads: int | None = None,
     search: Search | None = DEFAULT_SEARCH,
-    report: Callable[[int, Fit], None] | None = None,
+    watch: Callable[[Progress], None] | None = None,
+    journal: Journal | None = None,
 ) -> Restarts:
     """`jaxem.fit_restarts` on all cores of a CPU, one start a core at a time; not to be traced.
 
-    All runs share the images and their transforms. On a GPU, which one run keeps busy, they follow one another.
+    All runs share the images and their transforms. On a GPU, which one run keeps busy, they follow one another. Runs go
+    on a fraction of a second at a time; in between they can be watched and noted, and that changes nothing in them.
 
     Args:
         key: random key.
@@ -54,8 +67,10 @@ def fit_restarts_parallel(
         batch_size: as for `fit`.
         num_threads: runs at a time; by default as many as this process may use cores.
         search: as for `fit_restarts`.
-        report: called with the number (from 0) and the `Fit` of each run as it ends, in the calling thread; in a search
-            of each start when it has been annealed, with the status `RUNNING`, and of the best again at its top.
+        watch: called with the `Progress` of each run after each of its segments, one call at a time, in the run's
+            thread.
+        journal: what the same call has done before, and where to note what is done. On an interruption it holds all
+            but the last segments; write it then.
 
     Returns:
         `Restarts` of NumPy arrays: those of `fit_restarts`, whatever the number of cores.
@@ -79,84 +94,87 @@ def fit_restarts_parallel(
     options = fit_options(stack, hard, prior_smoothing, max_iterations, tolerance, batch_size)
     if num_threads is None:
         num_threads = available_cores() if jax.default_backend() == "cpu" else 1
-    num_threads = checks.as_count("num_threads", num_threads, at_least=1)
+    driver = Driver(checks.as_count("num_threads", num_threads, at_least=1), journal, watch)
     prepared, starts = _begin(
         keys, stack, template_shape=template_shape, search=search, batch_size=options.pop("batch_size")
     )
     if search is None:
-
-        def one_run(number: int) -> Fit:
-            return _run(prepared, _entry(starts.params, number), **options)
-
-        runs = _stack(_in_threads(one_run, len(keys), num_threads, report or _say_nothing))
+        tasks = [
+            _run_task(prepared, _entry(starts.params, number), number, "run", options) for number in range(len(keys))
+        ]
+        runs = _stack(driver.go(tasks))
         num_steps = jnp.sum(runs.num_iterations + 1, dtype=jnp.int32)
     else:
-        runs, num_steps = _climb_best(prepared, starts, search, num_threads, report or _say_nothing, options)
+        runs, num_steps = _climb_best(driver, prepared, starts, search, options)
     return jax.device_get(_conclude(prepared, runs, num_steps, options["prior_smoothing"]))
 
 
 def _climb_best(
-    prepared: Prepared,
-    starts: Starts,
-    search: Search,
-    num_threads: int,
-    report: Callable[[int, Fit], None],
-    options: dict[str, Any],
+    driver: Driver, prepared: Prepared, starts: Starts, search: Search, options: dict[str, Any]
 ) -> tuple[Fit, jax.Array]:
     """`search.climb_best`, the legs from the starts side by side, and those from the cuts."""
-    num_starts, limit = len(starts.params.noise_scale), 0 if options["hard"] else options["max_iterations"]
-    num_images = len(prepared.stack.images)
-    legs = plan(search, num_images, starts, limit)
-    begin = nothing_yet(starts, num_images, options["max_iterations"])
-    roles = list(np.asarray(legs.role))
+    num_starts, num_images = len(starts.params.noise_scale), len(prepared.stack.images)
+    legs = plan(search, num_images, starts, 0 if options["hard"] else options["max_iterations"])
+    roles = [Role(role) for role in np.asarray(legs.role)]
     num_tries = roles.count(Role.TRY)
+    lengths = len(legs.schedule.prior_smoothing[0]) - np.asarray(legs.skip) + np.asarray(legs.limit) + 1
 
-    def from_start(number: int) -> tuple[SoFar, Fit]:
-        return _add_leg(prepared, starts, begin, _entry(legs, number), **options)
+    def task(number: int, so_far: SoFar) -> Task:
+        leg, role = _entry(legs, number), roles[number]
+        start = number if role == Role.START else int(so_far.lane)
+        return Task(
+            f"leg {number}",
+            start,
+            STAGES[role],
+            int(lengths[number]),
+            lambda: _begin_leg(prepared, starts, so_far, leg, **options),
+            lambda walk, num_steps: _advance_leg(prepared, leg, walk, num_steps, **options),
+            lambda walk: walk.climbing,
+            lambda walk: _end_leg(prepared, so_far, leg, walk, **options),
+        )
 
-    def say(number: int, found: tuple[SoFar, Fit]) -> None:
-        annealed = found[1]
-        sound = annealed.status != Status.NONFINITE
-        report(number, annealed._replace(status=annealed.status * ~sound))  # the others are RUNNING, which is zero
-
-    results = _in_threads(from_start, num_starts, num_threads, say)
+    begin = nothing_yet(starts, num_images, options["max_iterations"])
+    later = range(num_starts + num_tries, len(roles))
+    driver.expect([task(number, begin) for number in later])
+    results = driver.go([task(number, begin) for number in range(num_starts)])
     so_far = reduce(partial(_combine, role=Role.START), (so_far for so_far, _ in results))
-
-    def from_cut(number: int) -> SoFar:
-        before = so_far._replace(num_steps=jnp.zeros_like(so_far.num_steps))
-        return _add_leg(prepared, starts, before, _entry(legs, num_starts + number), **options)[0]
-
-    tries = _in_threads(from_cut, num_tries if is_lost(so_far.best) else 0, num_threads, _say_nothing)
-    so_far = reduce(partial(_combine, role=Role.TRY), tries, so_far)
-    for number in range(num_starts + num_tries, len(roles)):
-        so_far, _ = _add_leg(prepared, starts, so_far, _entry(legs, number), **options)
-    runs, num_steps = _conclude_search(prepared, so_far, _stack([found for _, found in results]), **options)
-    report(int(so_far.lane), jax.device_get(_entry(runs, int(so_far.lane))))
-    return runs, num_steps
+    if num_tries and is_lost(so_far.best):
+        so_far = _try_cuts(driver, [*range(num_starts, num_starts + num_tries)], task, so_far)
+    for number in later:
+        so_far, _ = driver.go([task(number, so_far)])[0]
+    annealed = _stack([found for _, found in results])
+    if not options["hard"]:
+        return _conclude_search(so_far, annealed)
+    lane = int(so_far.lane)
+    (hard,) = driver.go([_run_task(prepared, so_far.best.params, lane, "hard run", options)])
+    return _conclude_search(so_far, annealed, hard)
 
 
-def _in_threads(
-    work: Callable[[int], Any], count: int, num_threads: int, report: Callable[[int, Any], None]
-) -> list[Any]:
-    """What work(0), work(1), ... give, reported as they end."""
-
-    def fetch(number: int) -> Any:
-        return jax.device_get(work(number))
-
-    pool = ThreadPoolExecutor(num_threads)
-    results: dict[int, Any] = {}
-    try:
-        numbers = {pool.submit(fetch, number): number for number in range(count)}
-        for ended in as_completed(numbers):
-            results[numbers[ended]] = ended.result()
-            report(numbers[ended], results[numbers[ended]])
-    finally:
-        pool.shutdown(wait=False, cancel_futures=True)  # an interruption does not wait for runs under way
-    return [results[number] for number in range(count)]
+def _try_cuts(driver: Driver, numbers: list[int], task: Callable[[int, SoFar], Task], so_far: SoFar) -> SoFar:
+    """What is known after the tries, which the journal then forgets."""
+    known = driver.journal.result("tries", lambda: so_far)
+    if known is not None:
+        return known
+    before = so_far._replace(num_steps=jnp.zeros_like(so_far.num_steps))
+    tasks = [task(number, before) for number in numbers]
+    tries = [so_far for so_far, _ in driver.go(tasks)]
+    known = reduce(partial(_combine, role=Role.TRY), tries, so_far)
+    driver.journal.finish("tries", known, *(task.name for task in tasks))
+    return known
 
 
-def _say_nothing(number: int, found: Any) -> None:
-    pass
+def _run_task(prepared: Prepared, params: Any, number: int, name: str, options: dict[str, Any]) -> Task:
+    """A run by itself."""
+    return Task(
+        f"{name} {number}",
+        number,
+        CLIMBING,
+        options["max_iterations"] + 1,
+        lambda: _begin_run(prepared, params, **options),
+        lambda climbing, num_steps: _advance_run(prepared, climbing, num_steps, **options),
+        lambda climbing: climbing,
+        lambda climbing: _end_run(prepared, climbing, **options),
+    )
 
 
 def _entry(tree: Any, number: int) -> Any:
@@ -164,7 +182,7 @@ def _entry(tree: Any, number: int) -> Any:
 
 
 def _stack(trees: list[Any]) -> Any:
-    return jax.tree.map(lambda *leaves: np.stack(leaves), *trees)
+    return jax.tree.map(lambda *leaves: jnp.stack(leaves), *trees)
 
 
 def available_cores() -> int:
@@ -183,8 +201,26 @@ def _begin(
 
 
 _STATIC = [name for name in STATIC_OPTIONS if name != "batch_size"]
-_run = jax.jit(run, static_argnames=_STATIC)
-_add_leg = jax.jit(add_leg, static_argnames=_STATIC)
+_begin_leg = jax.jit(begin_leg, static_argnames=_STATIC)
+_advance_leg = jax.jit(advance_leg, static_argnames=_STATIC)
+_end_leg = jax.jit(end_leg, static_argnames=_STATIC)
 _combine = jax.jit(combine, static_argnames="role")
-_conclude_search = jax.jit(conclude, static_argnames=_STATIC)
+_conclude_search = jax.jit(conclude)
 _conclude = jax.jit(keep_best)
+
+
+@partial(jax.jit, static_argnames=_STATIC)
+def _begin_run(prepared: Prepared, params: Any, **options: Any) -> Any:
+    return Climb(prepared, **options).begin(params)
+
+
+@partial(jax.jit, static_argnames=_STATIC)
+def _advance_run(prepared: Prepared, climbing: Any, num_steps: jax.Array, **options: Any) -> tuple[Any, jax.Array]:
+    climb = Climb(prepared, **options)
+    climbing = climb.advance(climbing, num_steps)
+    return climbing, climb.is_under_way(climbing)
+
+
+@partial(jax.jit, static_argnames=_STATIC)
+def _end_run(prepared: Prepared, climbing: Any, **options: Any) -> Fit:
+    return Climb(prepared, **options).end(climbing)

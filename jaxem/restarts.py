@@ -15,10 +15,12 @@ from jax import lax
 
 from jaxem import checks
 from jaxem.diagnostics import Diagnostics, diagnose, warnings
-from jaxem.loop import STATIC_OPTIONS, Fit, fit_options, run
+from jaxem.legs import Starts
+from jaxem.loop import Fit
 from jaxem.model import Params
 from jaxem.moves import find_cuts, varying_params
-from jaxem.search import Search, Starts, climb_best
+from jaxem.runs import STATIC_OPTIONS, fit_options, run
+from jaxem.search import Search, climb_best
 from jaxem.stack import Prepared, moments, prepare
 from jaxem.windows import Shape, positions_shape
 

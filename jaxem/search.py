@@ -7,9 +7,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from enum import IntEnum
-from functools import partial
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -17,9 +15,10 @@ import numpy as np
 from jax import lax
 
 from jaxem import checks
-from jaxem.loop import Fit, Schedule, Status, run
-from jaxem.model import Params, from_stack, to_stack
-from jaxem.moves import Cuts, annealing, cut_out, recentred
+from jaxem.legs import Leg, Role, SoFar, Starts, advance_leg, begin_leg, end_leg, nothing_yet
+from jaxem.loop import Fit, Schedule, Status
+from jaxem.moves import annealing
+from jaxem.runs import run
 from jaxem.stack import Prepared
 from jaxem.windows import Shape
 
@@ -29,9 +28,7 @@ COOL = 0.5
 # images as corners or fewer.
 ANNEALING_STEPS, PIXELS_PER_IMAGE = 20, 1.5
 RELEASE_STEPS, IMAGES_PER_CORNER = 60, 0.5
-# Annealing has lost the template where the posteriors' entropy is more than this share of what ignorance has. Then so
-# many steps show which cuts lead somewhere.
-LOST = 0.5
+# So many steps show which cuts lead somewhere.
 TRY_STEPS = 3
 
 
@@ -91,74 +88,6 @@ class Search:
         return round(RELEASE_STEPS * min(IMAGES_PER_CORNER * num_corners / num_images, 1) ** 0.5)
 
 
-class Role(IntEnum):
-    """What a leg of a search is for."""
-
-    START = 0  # anneal one of the starts
-    TRY = 1  # a few steps from one of the cuts, if annealing has lost the template
-    RESCUE = 2  # go on from the best of those
-    SHIFT = 3  # recentre the best so far and anneal it anew
-    TOP = 4  # release the prior and climb to the top
-
-
-class Leg(NamedTuple):
-    """A part of a search: what it begins with, a schedule without its first steps, then iterations.
-
-    ========  ==========  ==================================================================
-    field     shape       meaning
-    ========  ==========  ==================================================================
-    role      () int32    a `Role`
-    number    () int32    of the start or the cut it begins with
-    schedule  `Schedule`  as long in every leg, so that one program does for all of them
-    skip      () int32    steps of it left out, from the first
-    limit     () int32    iterations after it, at most
-    ========  ==========  ==================================================================
-    """
-
-    role: jax.Array
-    number: jax.Array
-    schedule: Schedule
-    skip: jax.Array
-    limit: jax.Array
-
-
-class Starts(NamedTuple):
-    """Where a search begins.
-
-    ======  ========  =============================================
-    field   shape     meaning
-    ======  ========  =============================================
-    params  `Params`  the starting points, along a leading axis
-    cuts    `Cuts`    where to look for more if those lead nowhere;
-            or None   plain restarts do not
-    ======  ========  =============================================
-    """
-
-    params: Params
-    cuts: Cuts | None
-
-
-class SoFar(NamedTuple):
-    """What a search has found.
-
-    =========  ========  ====================================================
-    field      shape     meaning
-    =========  ========  ====================================================
-    best       `Fit`     the highest of all legs but tries
-    tried      `Fit`     the highest of the tries
-    lane       () int32  the start that led to the best
-    num_steps  () int32  E-steps of all legs
-    in_vain    () bool   whether shifting the best has been tried and failed
-    =========  ========  ====================================================
-    """
-
-    best: Fit
-    tried: Fit
-    lane: jax.Array
-    num_steps: jax.Array
-    in_vain: jax.Array
-
-
 def plan(search: Search, num_images: int, starts: Starts, max_iterations: int) -> Leg:
     """All legs, stacked along a leading axis, in the order of their roles."""
     params = starts.params
@@ -194,96 +123,29 @@ def plan(search: Search, num_images: int, starts: Starts, max_iterations: int) -
     )
 
 
-def nothing_yet(starts: Starts, num_images: int, max_iterations: int) -> SoFar:
-    """Before the first leg."""
-    start = jax.tree.map(lambda leaf: leaf[0], starts.params)
-    zero, unknown = jnp.int32(0), jnp.full((), jnp.nan, start.noise_scale.dtype)
-    history, corners = jnp.full(max_iterations + 1, unknown), jnp.zeros((num_images, 2), jnp.int32)
-    nowhere = Fit(start, unknown, history, zero, zero, zero, unknown, corners)
-    return SoFar(nowhere, nowhere, zero, zero, jnp.bool_(False))
-
-
-def add_leg(prepared: Prepared, starts: Starts, so_far: SoFar, leg: Leg, **options: Any) -> tuple[SoFar, Fit]:
-    """Go one leg more, softly, and return what it found, too."""
-    best, role = so_far.best, leg.role
-
-    def shifted() -> Params:
-        return lax.cond(so_far.in_vain, lambda: best.params, lambda: _shifted(prepared, best))
-
-    begin = lax.switch(
-        role,
-        [
-            lambda: jax.tree.map(lambda leaf: leaf[leg.number], starts.params),
-            lambda: _cut(prepared, starts, leg.number),
-            lambda: so_far.tried.params,
-            shifted,
-            lambda: best.params,
-        ],
-    )
-    rescues = (role == Role.TRY) | (role == Role.RESCUE)
-    goes = (~rescues | is_lost(best)) & ((role != Role.SHIFT) | jnp.any(begin.template != best.params.template))
-
-    def climb() -> Fit:
-        return run(prepared, begin, schedule=leg.schedule, skip=leg.skip, limit=leg.limit, **{**options, "hard": False})
-
-    found = lax.cond(goes, climb, lambda: best)
-    num_steps = jnp.where(goes, found.num_scheduled + found.num_iterations + 1, 0)
-    lane = jnp.where(role == Role.START, leg.number, so_far.lane)
-    here = SoFar(found, found, lane, num_steps, role == Role.SHIFT)
-    return combine(so_far, here, role), found
-
-
-def combine(so_far: SoFar, here: SoFar, role: jax.Array | int) -> SoFar:
-    """What is known after a leg, or after all legs of a role on one core: the higher, and the steps of both."""
-    # The last leg may lower the objective by a nat of rounding; it is the only one that ends with a status.
-    better = (role != Role.TRY) & ((role == Role.TOP) | _is_higher(here.best, so_far.best))
-    best, lane = _choose(better, (here.best, here.lane), (so_far.best, so_far.lane))
-    tried = _choose((role == Role.TRY) & _is_higher(here.tried, so_far.tried), here.tried, so_far.tried)
-    return SoFar(best, tried, lane, so_far.num_steps + here.num_steps, here.in_vain & ~better)
-
-
-def is_lost(best: Fit) -> jax.Array:
-    """Whether annealing has lost the template, so that positions are as open as at first."""
-    return best.entropy > LOST * math.log(best.params.prior.size)
-
-
-def _is_higher(one: Fit, other: Fit) -> jax.Array:
-    return jnp.isfinite(one.elbo) & ~(one.elbo <= other.elbo)
-
-
-def _choose(first: jax.Array, one: Any, other: Any) -> Any:
-    return jax.tree.map(partial(jnp.where, first), one, other)
-
-
-def conclude(prepared: Prepared, so_far: SoFar, annealed: Fit, *, hard: bool, **options: Any) -> tuple[Fit, jax.Array]:
-    """One `Fit` for each start and the E-steps of all: that of the best is of its whole climb, the others are left."""
-    climbed, num_steps = so_far.best, so_far.num_steps
-    if hard:
-        climbed = run(prepared, climbed.params, hard=True, **options)
-        num_steps = num_steps + climbed.num_iterations + 1
-    ended = annealed.status == Status.NONFINITE
-    left = annealed._replace(status=jnp.where(ended, annealed.status, jnp.int32(Status.ABANDONED)))
-    return jax.tree.map(lambda lanes, one: lanes.at[so_far.lane].set(one), left, climbed), num_steps
-
-
 def climb_best(prepared: Prepared, starts: Starts, search: Search, **options: Any) -> tuple[Fit, jax.Array]:
     """All legs of a search."""
     num_images, max_iterations = len(prepared.stack.images), options["max_iterations"]
 
     def one_leg(so_far: SoFar, leg: Leg) -> tuple[SoFar, Fit]:
-        return add_leg(prepared, starts, so_far, leg, **options)
+        walk, _ = advance_leg(prepared, leg, begin_leg(prepared, starts, so_far, leg, **options), **options)
+        return end_leg(prepared, so_far, leg, walk, **options)
 
     legs = plan(search, num_images, starts, 0 if options["hard"] else max_iterations)
     so_far, found = lax.scan(one_leg, nothing_yet(starts, num_images, max_iterations), legs)
-    num_starts = len(starts.params.noise_scale)
-    return conclude(prepared, so_far, jax.tree.map(lambda leaf: leaf[:num_starts], found), **options)
+    annealed = jax.tree.map(lambda leaf: leaf[: len(starts.params.noise_scale)], found)
+    return conclude(so_far, annealed, run(prepared, so_far.best.params, **options) if options["hard"] else None)
 
 
-def _shifted(prepared: Prepared, found: Fit) -> Params:
-    return from_stack(recentred(prepared, to_stack(found.params, prepared.stack), found.corners), prepared.stack)
+def conclude(so_far: SoFar, annealed: Fit, hard: Fit | None = None) -> tuple[Fit, jax.Array]:
+    """One `Fit` for each start and the E-steps of all.
 
-
-def _cut(prepared: Prepared, starts: Starts, number: jax.Array) -> Params:
-    if starts.cuts is None:
-        return jax.tree.map(lambda leaf: leaf[0], starts.params)
-    return from_stack(cut_out(prepared, starts.cuts, number, starts.params.template.shape[1:]), prepared.stack)
+    That of the best is of its whole climb, in hard EM of the hard run that followed; the others were left.
+    """
+    climbed, num_steps = so_far.best, so_far.num_steps
+    if hard is not None:
+        climbed = hard
+        num_steps = num_steps + climbed.num_iterations + 1
+    ended = annealed.status == Status.NONFINITE
+    left = annealed._replace(status=jnp.where(ended, annealed.status, jnp.int32(Status.ABANDONED)))
+    return jax.tree.map(lambda lanes, one: lanes.at[so_far.lane].set(one), left, climbed), num_steps

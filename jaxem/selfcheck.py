@@ -17,7 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 
-from jaxem import compensated, em, loop, transforms, windows
+from jaxem import compensated, em, runs, transforms, windows
 from jaxem.compensated import Pair
 from jaxem.model import Params, Positions, Posterior
 from jaxem.parallel import available_cores
@@ -181,7 +181,7 @@ def _take_steps(images: Any, params: Params, posterior: Posterior | Positions) -
 
 def _run_fit(images: Any, params: Params, *, hard: bool) -> dict[str, Any]:
     options: dict[str, Any] = {"prior_smoothing": SMOOTHING, "max_iterations": NUM_ITERATIONS, "tolerance": -np.inf}
-    found = loop.fit(images, params, hard=hard, batch_size=2, **options)
+    found = runs.fit(images, params, hard=hard, batch_size=2, **options)
     return {"hard fit" if hard else "fit": (found.params, found.history)}
 
 

@@ -13,8 +13,8 @@ import jax.numpy as jnp
 from jax import lax
 
 from jaxem import checks
-from jaxem.loop import STATIC_OPTIONS, fit_options
 from jaxem.restarts import DEFAULT_SEARCH, find_best, restart_keys, starting_points
+from jaxem.runs import STATIC_OPTIONS, fit_options
 from jaxem.search import Search
 from jaxem.stack import prepare
 from jaxem.windows import Shape

@@ -7,7 +7,7 @@ import pytest
 from problems import random_params, sample
 
 import jaxem
-from jaxem import Status, loop
+from jaxem import Status, loop, runs
 from jaxem.acceleration import extrapolate
 
 SHAPE = (4, 5)
@@ -81,8 +81,8 @@ def test_batches_change_nothing_but_rounding(problem, dtype):
 
 def run_untraced(images, start, tolerance, hard=False):
     """`fit` without its compiled cache, for what is broken on purpose."""
-    options = loop.fit_options(images, hard, 0.0, 20, tolerance, None)
-    return loop.run(loop.prepare(jnp.asarray(images), options.pop("batch_size")), start, **options)
+    options = runs.fit_options(images, hard, 0.0, 20, tolerance, None)
+    return runs.run(runs.prepare(jnp.asarray(images), options.pop("batch_size")), start, **options)
 
 
 @pytest.mark.parametrize("dtype", ["widest"], indirect=True)

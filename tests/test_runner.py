@@ -21,27 +21,28 @@ def problem():
 @pytest.mark.parametrize("hard", [False, pytest.param(True, marks=pytest.mark.slow)])
 def test_the_runs_are_those_of_fit_restarts_in_their_order(problem, search, hard):
     images, _ = problem
-    ended, key = [], jax.random.key(5)
+    told, key = [], jax.random.key(5)
     options = {"num_restarts": 4, "max_iterations": 4, "search": search, "hard": hard}
-
-    def report(number, fit):
-        ended.append((number, jaxem.Status(int(fit.status))))
-
-    found = jaxem.fit_restarts_parallel(key, images, (3, 4), **options, num_threads=3, report=report)
+    found = jaxem.fit_restarts_parallel(key, images, (3, 4), **options, num_threads=3, watch=told.append)
     expected = jaxem.fit_restarts(key, images, (3, 4), **options)
-    assert sorted(number for number, _ in ended[:4]) == [0, 1, 2, 3]
     for name in ("elbo", "status", "num_iterations", "num_scheduled"):
         np.testing.assert_allclose(getattr(found.runs, name), getattr(expected.runs, name), rtol=1e-4)
-    np.testing.assert_allclose(found.best.elbo, expected.best.elbo, rtol=1e-4)
+    np.testing.assert_allclose(found.best.history, expected.best.history, rtol=1e-5)
     assert found.diagnostics.num_steps == expected.diagnostics.num_steps
     assert len(set(np.round(found.runs.elbo, 2))) > 1
+
+    last = {(progress.stage, progress.start): progress for progress in told}
+    assert {start for _, start in last} == {0, 1, 2, 3}
+    assert told[-1].stage == "climbing"
     if search is None:
-        assert len(ended) == 4
-        assert jaxem.Status.RUNNING not in dict(ended).values()
+        assert {stage for stage, _ in last} == {"climbing"}
+        assert [last["climbing", number].num_steps for number in range(4)] == list(found.runs.num_iterations + 1)
+        assert [last["climbing", number].status for number in range(4)] == list(found.runs.status)
+        assert last["climbing", 2].elbo == found.runs.elbo[2]
+        assert told[-1].num_left == sum(4 - n for n in found.runs.num_iterations)
     else:
-        assert {status for _, status in ended[:4]} == {jaxem.Status.RUNNING}
         winner = int(np.argmax(found.runs.elbo))
-        assert ended[4:] == [(winner, jaxem.Status(int(found.best.status)))]
+        assert (last["climbing", winner].elbo, last["climbing", winner].status) == (found.best.elbo, found.best.status)
         assert (np.delete(found.runs.status, winner) == jaxem.Status.ABANDONED).all()
 
 

@@ -8,9 +8,18 @@ from typing import Any
 
 import jax
 import numpy as np
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from jaxem import checks
+from jaxem.commands.long_work import (
+    CheckpointOption,
+    JsonOption,
+    QuietOption,
+    ResumeOption,
+    choose_display,
+    identity_of,
+    open_journal,
+    save_interrupted,
+)
 from jaxem.commands.options import (
     FramesArgument,
     HardOption,
@@ -23,16 +32,17 @@ from jaxem.commands.options import (
     SmoothingOption,
     ToleranceOption,
     UserError,
-    console,
     shape,
 )
 from jaxem.demo import IMAGE_SHAPE, TEMPLATE_SHAPE, demo_frames
+from jaxem.display import Display
 from jaxem.figures import summary_figure
 from jaxem.io import read_frames
-from jaxem.loop import Fit, Status
+from jaxem.journal import Journal
+from jaxem.loop import Status
 from jaxem.output import check_output, output_folder, write_results
 from jaxem.parallel import fit_restarts_parallel
-from jaxem.report import compare_with_truth, describe_frames, describe_run
+from jaxem.report import compare_with_truth, describe_frames
 from jaxem.restarts import DEFAULT_SEARCH, Restarts, best_run
 from jaxem.runner import Options, locate
 
@@ -42,6 +52,8 @@ DEFAULT = Options(template_shape=TEMPLATE_SHAPE)
 def demo_command(
     out: OutOption = Path("jaxem-demo"),
     seed: SeedOption = DEFAULT.seed,
+    quiet: QuietOption = False,
+    json: JsonOption = False,
 ) -> int:
     """Hide a face in noisy photographs, find it again, and compare with the truth.
 
@@ -50,11 +62,13 @@ def demo_command(
     options = Options(TEMPLATE_SHAPE, seed=seed)
     _check(options, IMAGE_SHAPE)
     demo = demo_frames(seed)
-    console.print(f"{describe_frames(demo.frames)}, in each of them the same face hidden in noise")
-    found, corners = _search(demo.frames, options, out)
-    console.print("against the truth:")
-    for line in compare_with_truth(demo, found.best.params, corners):
-        console.print(f"  {line}")
+    with choose_display(quiet, json, len(demo.frames)) as display:
+        check_output(out)
+        display.note("frames", f"{describe_frames(demo.frames)}, in each of them the same face hidden in noise")
+        found = _search(demo.frames, options, display, Journal())
+        corners = _write(demo.frames, found, out, display)
+        lines = compare_with_truth(demo, found.best.params, corners)
+        display.note("truth", "\n  ".join(["against the truth:", *lines]))
     return _exit_code(found)
 
 
@@ -69,17 +83,33 @@ def fit_command(
     max_iterations: IterationsOption = DEFAULT.max_iterations,
     tolerance: ToleranceOption = DEFAULT.tolerance,
     plain: PlainOption = DEFAULT.plain,
+    checkpoint: CheckpointOption = None,
+    resume: ResumeOption = False,
+    quiet: QuietOption = False,
+    json: JsonOption = False,
 ) -> int:
     """Find the template hidden in FRAMES.
 
     Example: jaxem fit frames/ --template-shape 60 40 --out found
+
+    Work that must survive: jaxem fit ... --checkpoint saved, and after whatever ended it the same with --resume.
     """
     height_and_width = shape(template_shape)
     images = read_frames(frames)
     options = Options(height_and_width, restarts, seed, hard, prior_smoothing, max_iterations, tolerance, plain)
     _check(options, images.shape[1:])
-    console.print(f"{describe_frames(images)} from {frames}")
-    found, _ = _search(images, options, out)
+    with choose_display(quiet, json, len(images)) as display:
+        check_output(out)
+        words = f"{describe_frames(images)} from {frames}"
+        display.note("frames", words, shape=list(images.shape), dtype=str(images.dtype))
+        identity = {} if checkpoint is None else identity_of(images, options)
+        journal = open_journal(checkpoint, resume, identity, display)
+        try:
+            found = _search(images, options, display, journal)
+        except KeyboardInterrupt:
+            raise save_interrupted(journal, identity or identity_of(images, options), out) from None
+        journal.write()
+        _write(images, found, out, display)
     return _exit_code(found)
 
 
@@ -98,31 +128,24 @@ def _check(options: Options, image_shape: tuple[int, ...]) -> None:
         raise UserError(f"--{name.replace('_', '-')} {rest}") from error
 
 
-def _search(images: np.ndarray, options: Options, out: Path) -> tuple[Restarts, np.ndarray]:
-    """Run, show, write; return what was found and the corner in each image."""
-    columns = (TextColumn("runs"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    check_output(out)
-    num_starts = options.restarts or (10 if options.plain else 2)
-    num_runs = num_starts if options.plain else num_starts + 1  # and the best of them to its top
-    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
-        bar = progress.add_task("runs", total=num_runs)
+def _search(images: np.ndarray, options: Options, display: Display, journal: Journal) -> Restarts:
+    return fit_restarts_parallel(
+        jax.random.key(options.seed),
+        images,
+        options.template_shape,
+        num_restarts=options.restarts,
+        hard=options.hard,
+        prior_smoothing=options.prior_smoothing,
+        max_iterations=options.max_iterations,
+        tolerance=options.tolerance,
+        search=None if options.plain else DEFAULT_SEARCH,
+        watch=display.progress,
+        journal=journal,
+    )
 
-        def report(number: int, ended: Fit) -> None:
-            progress.console.print(f"  {describe_run(number, ended, len(images))}")
-            progress.advance(bar)
 
-        found = fit_restarts_parallel(
-            jax.random.key(options.seed),
-            images,
-            options.template_shape,
-            num_restarts=num_starts,
-            hard=options.hard,
-            prior_smoothing=options.prior_smoothing,
-            max_iterations=options.max_iterations,
-            tolerance=options.tolerance,
-            search=None if options.plain else DEFAULT_SEARCH,
-            report=report,
-        )
+def _write(images: np.ndarray, found: Restarts, out: Path, display: Display) -> np.ndarray:
+    """Write what was found and say it in short; return the corner in each image."""
     best, runs = found.best, found.runs
     corners, winner = locate(images, best.params), int(best_run(runs))
     arrays: dict[str, Any] = {
@@ -135,14 +158,25 @@ def _search(images: np.ndarray, options: Options, out: Path) -> tuple[Restarts, 
     }
     with output_folder(out) as folder:
         write_results(folder, arrays, summary_figure(images[0], corners[0], best.params, runs, winner))
-    console.print(
-        f"best: start {winner + 1}, noise {float(best.params.noise_scale):.4g}, contrast "
-        f"{float(found.diagnostics.contrast):.3g}, {float(found.diagnostics.effective_positions):.2f} positions a frame"
+    noise_scale, diagnostics = float(best.params.noise_scale), found.diagnostics
+    contrast, open_positions = float(diagnostics.contrast), float(diagnostics.effective_positions)
+    display.note(
+        "result",
+        f"best: start {winner + 1}, noise {noise_scale:.4g}, contrast {contrast:.3g}, "
+        f"{open_positions:.2f} positions a frame",
+        start=winner + 1,
+        status=Status(int(best.status)).name,
+        elbo=float(best.elbo),
+        noise_scale=noise_scale,
+        contrast=contrast,
+        effective_positions=open_positions,
+        warnings=found.warnings(),
     )
     for warning in found.warnings():
         print(f"jaxem: warning: {warning}", file=sys.stderr)
-    console.print(f"wrote {out / 'result.npz'} and {out / 'figure.png'}")
-    return found, corners
+    paths = [str(out / name) for name in ("result.npz", "figure.png")]
+    display.note("wrote", f"wrote {' and '.join(paths)}", paths=paths)
+    return corners
 
 
 def _exit_code(found: Restarts) -> int:
