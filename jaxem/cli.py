@@ -14,8 +14,10 @@ import typer
 
 import jaxem
 from jaxem.commands.fitting import demo_command, fit_command
-from jaxem.commands.long_work import InterruptedWithSaving
+from jaxem.commands.frames import info_command, simulate_command
+from jaxem.commands.long_work import InterruptedWithSavingError
 from jaxem.commands.options import UserError, console
+from jaxem.commands.using import locate_command, plot_command, restore_command
 from jaxem.doctor import describe_checks, describe_machine
 from jaxem.io import FramesError
 from jaxem.journal import CheckpointError
@@ -43,7 +45,7 @@ def run(arguments: Sequence[str]) -> int:
         return _complain(f"{error.format_message()} (jaxem --help, or jaxem fit --help, shows what is expected)")
     except OSError as error:
         return _complain(f"cannot write what was found to the screen or file given for it: {error.strerror or error}")
-    except InterruptedWithSaving as interruption:
+    except InterruptedWithSavingError as interruption:
         return _interrupted(str(interruption))
     except (KeyboardInterrupt, typer.Abort):
         code = INTERRUPTED
@@ -76,7 +78,12 @@ def _common(
 
 
 app.command("demo")(demo_command)
+app.command("info")(info_command)
 app.command("fit")(fit_command)
+app.command("locate")(locate_command)
+app.command("restore")(restore_command)
+app.command("simulate")(simulate_command)
+app.command("plot")(plot_command)
 
 
 @app.command("doctor")

@@ -14,13 +14,15 @@ from jaxem.loop import Fit
 from jaxem.model import Params
 
 FOUND = "#d1495b"
+WITH_FRAME: list[Any] = [["frame", "clean", "template"], ["background", "prior", "objective"]]
+WITHOUT_FRAME: list[Any] = [["clean", "template", "background"], ["prior", "objective", "objective"]]
 
 
 def summary_figure(frame: Any, corner: Any, params: Params, runs: Fit, best: int) -> Figure:
     """One frame beside everything that was recovered from all of them.
 
     Args:
-        frame: (H, W), one of the images.
+        frame: (H, W), one of the images, or None where there is none to show.
         corner: (2,), where its template was found.
         params: what was found.
         runs: every restart, stacked, for their objectives.
@@ -28,30 +30,32 @@ def summary_figure(frame: Any, corner: Any, params: Params, runs: Fit, best: int
 
     Returns:
         A figure of six panels: the noisy frame with the window found in it, the same frame without noise, the
-        background, the template, the prior as a heat map, and the objective of every restart.
+        background, the template, the prior as a heat map, and the objective of every restart. Without a frame its
+        panel is left out.
 
     Raises:
         IndexError: no such run.
     """
     template, background, _, prior = map(np.asarray, params)
-    frame, corner = np.asarray(frame), np.asarray(corner)
+    corner = np.asarray(corner)
     height, width = template.shape
     clean = background.copy()
     clean[corner[0] : corner[0] + height, corner[1] : corner[1] + width] = template
     grey = {"cmap": "gray", "vmin": clean.min(), "vmax": clean.max()}
 
     figure = Figure(figsize=(12, 7), layout="constrained")
-    axes = figure.subplots(2, 3)
-    _picture(axes[0, 0], frame, "one of the frames", cmap="gray")
-    for axis in (axes[0, 0], axes[0, 1]):
+    axes = figure.subplot_mosaic(WITHOUT_FRAME if frame is None else WITH_FRAME)
+    if frame is not None:
+        _picture(axes["frame"], np.asarray(frame), "one of the frames", cmap="gray")
+    _picture(axes["clean"], clean, "a frame without noise" if frame is None else "the same without noise", **grey)
+    for name in {"frame", "clean"} & set(axes):
         box = Rectangle((corner[1] - 0.5, corner[0] - 0.5), width, height, fill=False, edgecolor=FOUND, linewidth=1.5)
-        axis.add_patch(box)
-    _picture(axes[0, 1], clean, "the same without noise", **grey)
-    _picture(axes[0, 2], template, f"template, {height} x {width}", **grey)
-    _picture(axes[1, 0], background, "background", **grey)
-    heat = _picture(axes[1, 1], prior, "prior: probability of each corner", cmap="magma", vmin=0)
-    figure.colorbar(heat, ax=axes[1, 1], shrink=0.6)
-    _objectives(axes[1, 2], runs, best)
+        axes[name].add_patch(box)
+    _picture(axes["template"], template, f"template, {height} x {width}", **grey)
+    _picture(axes["background"], background, "background", **grey)
+    heat = _picture(axes["prior"], prior, "prior: probability of each corner", cmap="magma", vmin=0)
+    figure.colorbar(heat, ax=axes["prior"], shrink=0.6)
+    _objectives(axes["objective"], runs, best)
     return figure
 
 

@@ -7,13 +7,16 @@ from __future__ import annotations
 
 import shutil
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
-import numpy as np
 from matplotlib.figure import Figure
+
+from jaxem.restarts import Restarts
+from jaxem.results import save
+
+DPI = 110
 
 
 class OutputError(OSError):
@@ -66,8 +69,25 @@ def check_output(folder: Path) -> None:
         pass
 
 
-def write_results(folder: Path, arrays: Mapping[str, Any], figure: Figure) -> None:
-    """Write ``result.npz`` (loads without pickle) and ``figure.png``."""
-    plain: dict[str, Any] = {name: np.asarray(array) for name, array in arrays.items()}
-    np.savez_compressed(folder / "result.npz", **plain)
-    figure.savefig(folder / "figure.png", dpi=110)
+@contextmanager
+def output_file(path: Path) -> Iterator[Path]:
+    """A place for one file that becomes `path` at the end, or leaves no trace; as `output_folder`."""
+    with output_folder(path.parent) as folder:
+        yield folder / path.name
+
+
+def check_output_file(path: Path) -> None:
+    """`check_output` for one file.
+
+    Raises:
+        OutputError: it cannot be written, or a folder is in its way.
+    """
+    if path.is_dir():
+        raise OutputError(f"{path} is a folder; give the name of a file.")
+    check_output(path.parent)
+
+
+def write_results(folder: Path, found: Restarts, figure: Figure) -> None:
+    """Write ``result.npz``, which `jaxem.load` reads, and ``figure.png``."""
+    save(folder / "result.npz", found)
+    figure.savefig(folder / "figure.png", dpi=DPI)

@@ -8,6 +8,7 @@ from conftest import TOLERANCE
 from problems import cast, random_params, random_problem, sample
 
 import jaxem
+from jaxem import Params
 
 
 def test_annealing_rises_to_one_and_releases_the_prior():
@@ -192,3 +193,23 @@ def test_the_search_escapes_a_swap(hard):
     assert found.best.elbo == jnp.max(found.runs.elbo)
     assert found.best.history[found.best.num_iterations] == found.best.elbo
     assert jaxem.Status(int(found.best.status)) == jaxem.Status.CONVERGED
+
+
+def test_coarse_to_fine():
+    rng = np.random.default_rng(73)
+    smooth = np.kron(rng.normal(size=(4, 4)), np.ones((2, 2)))
+    background = 0.3 * np.kron(rng.normal(size=(11, 13)), np.ones((2, 2)))
+    images, _ = sample(rng, Params(smooth, background, 0.7, np.full((15, 19), 1 / 285)), 80)
+    images = images.astype(np.float32)
+    coarse = jaxem.coarsen(images)
+    np.testing.assert_allclose(coarse[3, 2, 5], images[3, 4:6, 10:12].mean(), rtol=1e-5)
+    assert jaxem.coarsen(images[:, :21, :25]).shape == (80, 10, 12)
+    found = jaxem.fit_restarts(jax.random.key(0), coarse, (4, 4)).best
+    start = jaxem.refine(found.params, images, (8, 8))
+    np.testing.assert_allclose(start.noise_scale, 2 * found.params.noise_scale)
+    found = jaxem.fit(images, start, schedule=jaxem.annealing(6, start=0.5))
+    assert np.abs(np.asarray(found.params.template) - smooth).max() < 0.4
+    with pytest.raises(ValueError, match="factor must be at most 22"):
+        jaxem.coarsen(images, 23)
+    with pytest.raises(ValueError, match="background"):
+        jaxem.refine(found.params, images, (8, 8), 3)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Any
 
 import jax
 import numpy as np
@@ -21,9 +20,14 @@ from jaxem.commands.long_work import (
     save_interrupted,
 )
 from jaxem.commands.options import (
+    ChosenOption,
+    CropOption,
+    EveryOption,
     FramesArgument,
+    GreyOption,
     HardOption,
     IterationsOption,
+    Options,
     OutOption,
     PlainOption,
     RestartsOption,
@@ -32,19 +36,18 @@ from jaxem.commands.options import (
     SmoothingOption,
     ToleranceOption,
     UserError,
+    read_chosen,
     shape,
 )
 from jaxem.demo import IMAGE_SHAPE, TEMPLATE_SHAPE, demo_frames
 from jaxem.display import Display
 from jaxem.figures import summary_figure
-from jaxem.io import read_frames
 from jaxem.journal import Journal
 from jaxem.loop import Status
 from jaxem.output import check_output, output_folder, write_results
 from jaxem.parallel import fit_restarts_parallel
 from jaxem.report import compare_with_truth, describe_frames
 from jaxem.restarts import DEFAULT_SEARCH, Restarts, best_run
-from jaxem.runner import Options, locate
 
 DEFAULT = Options(template_shape=TEMPLATE_SHAPE)
 
@@ -83,6 +86,10 @@ def fit_command(
     max_iterations: IterationsOption = DEFAULT.max_iterations,
     tolerance: ToleranceOption = DEFAULT.tolerance,
     plain: PlainOption = DEFAULT.plain,
+    crop: CropOption = None,
+    chosen: ChosenOption = None,
+    every: EveryOption = 1,
+    grey: GreyOption = "luma",
     checkpoint: CheckpointOption = None,
     resume: ResumeOption = False,
     quiet: QuietOption = False,
@@ -95,7 +102,7 @@ def fit_command(
     Work that must survive: jaxem fit ... --checkpoint saved, and after whatever ended it the same with --resume.
     """
     height_and_width = shape(template_shape)
-    images = read_frames(frames)
+    images = read_chosen(frames, crop, chosen, every, grey)
     options = Options(height_and_width, restarts, seed, hard, prior_smoothing, max_iterations, tolerance, plain)
     _check(options, images.shape[1:])
     with choose_display(quiet, json, len(images)) as display:
@@ -147,17 +154,9 @@ def _search(images: np.ndarray, options: Options, display: Display, journal: Jou
 def _write(images: np.ndarray, found: Restarts, out: Path, display: Display) -> np.ndarray:
     """Write what was found and say it in short; return the corner in each image."""
     best, runs = found.best, found.runs
-    corners, winner = locate(images, best.params), int(best_run(runs))
-    arrays: dict[str, Any] = {
-        **best.params._asdict(),
-        "corners": corners,
-        "elbo": best.elbo,
-        "history": best.history,
-        "elbos": runs.elbo,
-        "statuses": runs.status,
-    }
+    corners, winner = np.asarray(best.corners), int(best_run(runs))
     with output_folder(out) as folder:
-        write_results(folder, arrays, summary_figure(images[0], corners[0], best.params, runs, winner))
+        write_results(folder, found, summary_figure(images[0], corners[0], best.params, runs, winner))
     noise_scale, diagnostics = float(best.params.noise_scale), found.diagnostics
     contrast, open_positions = float(diagnostics.contrast), float(diagnostics.effective_positions)
     display.note(

@@ -12,10 +12,9 @@ import numpy as np
 import typer
 
 import jaxem
-from jaxem.commands.options import UserError, console
+from jaxem.commands.options import Options, UserError, console
 from jaxem.display import Display, JsonDisplay, LiveDisplay, PlainDisplay
 from jaxem.journal import CheckpointError, Journal
-from jaxem.runner import Options
 
 CheckpointOption = Annotated[
     Path | None,
@@ -28,7 +27,7 @@ QuietOption = Annotated[bool, typer.Option("--quiet", "-q", help="Say nothing bu
 JsonOption = Annotated[bool, typer.Option("--json", help="One JSON object a line instead of words.")]
 
 
-class InterruptedWithSaving(KeyboardInterrupt):
+class InterruptedWithSavingError(Exception):
     """An interruption after which what was done is on disk; the text says where."""
 
 
@@ -84,7 +83,7 @@ def open_journal(folder: Path | None, resume: bool, identity: dict[str, str], di
     return journal
 
 
-def save_interrupted(journal: Journal, identity: dict[str, str], out: Path) -> InterruptedWithSaving:
+def save_interrupted(journal: Journal, identity: dict[str, str], out: Path) -> InterruptedWithSavingError:
     """Save what is done, in the folder of the results if no other was given, and say where."""
     flags = "--resume"
     if journal.folder is None:
@@ -96,7 +95,7 @@ def save_interrupted(journal: Journal, identity: dict[str, str], out: Path) -> I
         journal.write()
     except CheckpointError as error:
         raise UserError(f"interrupted, and what was done could not be saved: {error}") from error
-    return InterruptedWithSaving(f"interrupted; what was done is saved in {journal.folder}; go on with {flags}")
+    return InterruptedWithSavingError(f"interrupted; what was done is saved in {journal.folder}; go on with {flags}")
 
 
 def _plainly(value: Any) -> str:

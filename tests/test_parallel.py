@@ -6,7 +6,6 @@ import pytest
 from problems import random_params, sample
 
 import jaxem
-from jaxem import runner
 
 
 @pytest.fixture
@@ -44,12 +43,3 @@ def test_the_runs_are_those_of_fit_restarts_in_their_order(problem, search, hard
         winner = int(np.argmax(found.runs.elbo))
         assert (last["climbing", winner].elbo, last["climbing", winner].status) == (found.best.elbo, found.best.status)
         assert (np.delete(found.runs.status, winner) == jaxem.Status.ABANDONED).all()
-
-
-def test_locating_in_batches(problem, monkeypatch):
-    images, params = problem
-    params = jax.tree.map(lambda leaf: np.asarray(leaf, "float32"), params)
-    whole = runner.locate(images, params)
-    np.testing.assert_array_equal(whole, jaxem.e_step(images, params, hard=True).corners)
-    monkeypatch.setattr(runner, "LOCATE_PIXELS", 7 * 120)
-    np.testing.assert_array_equal(runner.locate(images, params), whole)

@@ -1,0 +1,393 @@
+"""The commands around the search: frames looked at, made, located, restored and drawn, rightly and wrongly."""
+
+import csv
+import re
+import subprocess
+import sys
+
+import imageio.v3 as imageio
+import jax
+import numpy as np
+import pytest
+
+import jaxem
+from jaxem import cli, places
+from jaxem.commands import frames as frame_commands
+from jaxem.commands import using
+from jaxem.forecast import Forecast
+from jaxem.io import read_frames
+
+IMAGE, TEMPLATE, COUNT = (20, 24), (7, 6), 12
+
+
+@pytest.fixture(scope="module")
+def truth():
+    rng = np.random.default_rng(11)
+    template, background = rng.uniform(20, 230, TEMPLATE), rng.uniform(20, 230, IMAGE)
+    prior = np.full((14, 19), 1 / (14 * 19))
+    return jaxem.Params(*(np.asarray(part, "float32") for part in (template, background, 12.0, prior)))
+
+
+@pytest.fixture(scope="module")
+def drawn(truth):
+    images, corners = jaxem.simulate(jax.random.key(4), truth, COUNT)
+    return np.clip(np.rint(images), 0, 255).astype(np.uint8), np.asarray(corners)
+
+
+@pytest.fixture
+def files(tmp_path, truth, drawn):
+    jaxem.save(tmp_path / "model.npz", truth)
+    np.save(tmp_path / "frames.npy", drawn[0])
+    return tmp_path
+
+
+@pytest.fixture(scope="module")
+def search(truth, drawn):
+    """A result as a search would give it."""
+    count, nothing = np.int32(2), np.float32(0)
+    history = np.array([-5e4, -4e4, -3e4, np.nan], np.float32)
+    best = jaxem.Fit(truth, history[2], history, count, np.int32(jaxem.Status.CONVERGED), count, nothing, drawn[1])
+    runs = jax.tree.map(lambda leaf: np.stack([leaf - 1, leaf]), best)._replace(status=np.array([5, 1], np.int32))
+    return jaxem.Restarts(
+        best, runs, jaxem.Diagnostics(nothing, count, count, nothing, nothing, count, np.bool_(False))
+    )
+
+
+def run(*arguments):
+    return cli.run([str(argument) for argument in arguments])
+
+
+def clean(truth, corners):
+    frames = np.repeat(np.asarray(truth.background)[None], len(corners), axis=0)
+    for frame, (row, column) in zip(frames, corners, strict=True):
+        frame[row : row + TEMPLATE[0], column : column + TEMPLATE[1]] = truth.template
+    return frames
+
+
+def test_locate_tells_what_the_e_step_tells(files, truth, drawn, capfd, monkeypatch):
+    frames, corners = drawn
+    strange = frames.copy()
+    strange[7] = 255 - strange[7]
+    np.save(files / "strange.npy", strange)
+    monkeypatch.setattr(places, "BATCH_PIXELS", 5 * frames[0].size)
+    arguments = ["locate", files / "strange.npy", "--model", files / "model.npz", "--out", files / "out"]
+    assert run(*arguments, "--frames", "2:12") == 0
+    captured = capfd.readouterr()
+    assert "10 frames of 20 x 24 uint8" in captured.out
+    assert "above 0.9 in" in captured.out
+    assert captured.err == "jaxem: warning: the model explains 1 frame much worse than the rest: 7\n"
+    with (files / "out" / "positions.csv").open() as stream:
+        rows = list(csv.DictReader(stream))
+    assert list(rows[0]) == ["frame", "row", "column", "log_evidence", "confidence"]
+    assert [int(row["frame"]) for row in rows] == list(range(2, 12))
+    posterior = jaxem.e_step(strange[2:].astype("float32"), truth)
+    with np.load(files / "out" / "positions.npz", allow_pickle=False) as found:
+        others = np.arange(10) != 5
+        np.testing.assert_array_equal(found["corners"][others], corners[2:][others])
+        np.testing.assert_allclose(found["log_evidence"], posterior.log_evidence, rtol=1e-5)
+        np.testing.assert_allclose(found["confidence"], np.max(posterior.probs, axis=(1, 2)), rtol=1e-4)
+        np.testing.assert_array_equal([[int(row["row"]), int(row["column"])] for row in rows], found["corners"])
+        np.testing.assert_array_equal(found["frame"], range(2, 12))
+    assert sorted(file.name for file in (files / "out").iterdir()) == ["positions.csv", "positions.npz"]
+
+
+def test_frames_far_below_the_rest():
+    def found(evidence):
+        return places.Places(np.zeros((len(evidence), 2)), np.array(evidence), np.ones(len(evidence)))
+
+    assert list(places.ill_explained(found([-100.0]), 50)) == []
+    assert list(places.ill_explained(found([-100.0, -900, -101, -99, np.nan, -300, -98, -102, -100, -97]), 50)) == [
+        4,
+        1,
+        5,
+    ]
+    assert list(places.ill_explained(found([-100.0, -120, -90]), 50)) == []
+
+
+@pytest.mark.parametrize("suffix", ["", ".tif", ".npy", ".mkv", ".avi", ".gif"])
+def test_restore_puts_the_template_where_it_is(files, truth, drawn, suffix, capfd):
+    out = files / f"clean{suffix}"
+    assert run("restore", files / "frames.npy", "--model", files / "model.npz", "--out", out) == 0
+    expected = np.rint(clean(truth, drawn[1])).astype(np.uint8)
+    restored = read_frames(out)
+    assert restored.dtype == np.uint8
+    # A video's grey goes from 16 to 235 in some containers.
+    np.testing.assert_allclose(restored.astype(float), expected, atol=1 if suffix in (".mkv", ".avi", ".gif") else 0)
+    assert f"wrote 12 frames to {out}, uint8 pixel values" in capfd.readouterr().out
+    if not suffix:
+        assert sorted(file.name for file in out.iterdir())[:2] == ["frame_0000.png", "frame_0001.png"]
+
+
+def test_restored_mp4_is_close_and_keeps_its_size_and_speed(files, truth, drawn):
+    expected = clean(truth, drawn[1])
+    for cut, name in ((IMAGE, "even.mp4"), ((19, 23), "odd.mp4")):
+        model = truth._replace(background=truth.background[: cut[0], : cut[1]])
+        prior = np.full((cut[0] - TEMPLATE[0] + 1, cut[1] - TEMPLATE[1] + 1), 1.0)
+        jaxem.save(files / "cut.npz", model._replace(prior=prior / prior.size))
+        arguments = ["--model", files / "cut.npz", "--out", files / name, "--fps", "25", "--crop", 0, 0, *cut]
+        assert run("restore", files / "frames.npy", *arguments) == 0
+        restored = read_frames(files / name)
+        assert restored.shape == (COUNT, *cut)
+        fits = (drawn[1] + TEMPLATE <= cut).all(axis=1)
+        difference = restored[fits].astype(float) - expected[fits][:, : cut[0], : cut[1]]
+        assert np.sqrt(np.mean(difference**2)) < 6
+    assert imageio.immeta(files / "even.mp4", plugin="pyav")["fps"] == 25
+
+
+def test_restored_pixels_of_other_types(files, truth, drawn, capfd):
+    def restore(images, model, name):
+        np.save(files / "other.npy", images)
+        jaxem.save(files / "other.npz", model)
+        arguments = ["--model", files / "other.npz", "--out", files / name]
+        assert run("restore", files / "other.npy", *arguments) == 0
+        return read_frames(files / name), capfd.readouterr().out
+
+    expected = clean(truth, drawn[1])
+    deep = truth._replace(
+        template=100 * truth.template, background=100 * truth.background, noise_scale=100 * truth.noise_scale
+    )
+    found, text = restore(drawn[0].astype(np.uint16) * 100, deep, "deep")
+    assert (found.dtype, "uint16 pixel values" in text) == (np.uint16, True)
+    np.testing.assert_allclose(found, 100 * expected, atol=0.51)
+    found, _ = restore(drawn[0].astype(np.int32), truth, "whole")
+    np.testing.assert_array_equal(found, np.rint(expected).astype(np.uint8))
+    found, _ = restore(drawn[0].astype(np.int32), truth, "whole.tif")
+    assert found.dtype == np.int32
+    np.testing.assert_array_equal(found, np.rint(expected))
+    found, _ = restore(drawn[0].astype(np.float32), truth, "float.tiff")
+    assert found.dtype == np.float32
+    np.testing.assert_array_equal(found, expected)
+    low, high = expected.min(), expected.max()
+    for name, most in (("float", 65535), ("float.mkv", 255)):
+        found, text = restore(drawn[0].astype(np.float32), truth, name)
+        shown = re.search(rf"bit grey, 0 for (\S+) and {most} for (\S+)\n", text)
+        np.testing.assert_allclose([float(number) for number in shown.groups()], [low, high], rtol=1e-5)
+        np.testing.assert_allclose(found, (expected - low) * most / (high - low), atol=0.6 if most > 255 else 1.1)
+
+
+def test_simulate_draws_from_a_model_by_its_seed(files, truth, capfd):
+    def draw(name, *more):
+        return run("simulate", "--model", files / "model.npz", "--num-images", COUNT, "--out", files / name, *more)
+
+    assert draw("a.npy", "--seed", "4") == 0
+    assert "wrote 12 frames of 20 x 24 float32 to" in capfd.readouterr().out
+    assert draw("b.tif", "--seed", "4") == draw("c", "--seed", "4") == draw("d.npy", "--seed", "5") == 0
+    images, corners = jaxem.simulate(jax.random.key(4), truth, COUNT)
+    np.testing.assert_array_equal(np.load(files / "a.npy"), images)
+    np.testing.assert_array_equal(read_frames(files / "b.tif"), images)
+    assert (np.load(files / "d.npy") != np.load(files / "a.npy")).any()
+    stretched = (images - images.min()) * (65535 / (images.max() - images.min()))
+    np.testing.assert_allclose(read_frames(files / "c"), stretched, atol=0.6)
+    for table in ("a-corners.csv", "b-corners.csv", "c/corners.csv"):
+        found = np.loadtxt(files / table, delimiter=",", skiprows=1, dtype=int)
+        np.testing.assert_array_equal(found, np.column_stack([np.arange(COUNT), corners]))
+
+
+def test_simulate_without_a_model_is_the_demonstration(tmp_path):
+    assert run("simulate", "--out", tmp_path / "demo", "--num-images", 5) == 0
+    frames = read_frames(tmp_path / "demo")
+    assert (frames.shape, frames.dtype) == ((5, 60, 84), np.uint8)
+    assert run("simulate", "--out", tmp_path / "demo", "--num-images", 5) == 0  # again, over its own files
+
+
+def test_plot(files, search, truth):
+    jaxem.save(files / "restarts.npz", search)
+    jaxem.save(files / "fit.npz", search.best)
+    sizes = {}
+    for name, more in {
+        "plain.png": [],
+        "framed.png": ["--frames", files / "frames.npy", "--number", "-1"],
+        "vector.svg": ["--frames", files / "frames.npy"],
+    }.items():
+        assert run("plot", files / "restarts.npz", "--out", files / name, *more) == 0
+        sizes[name] = (files / name).stat().st_size
+    assert imageio.imread(files / "plain.png").shape == imageio.imread(files / "framed.png").shape
+    assert sizes["plain.png"] != sizes["framed.png"]
+    nowhere = search.best._replace(corners=np.full_like(search.best.corners, -1))
+    for fit in (search.best, nowhere):
+        jaxem.save(files / "fit.npz", fit)
+        assert run("plot", files / "fit.npz", "--out", files / "fit.pdf") == 0
+
+
+@pytest.fixture
+def no_trial(monkeypatch):
+    """A forecast without a trial, which compiles for seconds."""
+    told = []
+
+    def forecast(images, template_shape, seconds_to_read):
+        told.append((images.shape, template_shape))
+        return Forecast(10**9, 75.0, 70.0, 30.0, "for a reason")
+
+    monkeypatch.setattr(frame_commands, "forecast", forecast)
+    return told
+
+
+def info(capfd, frames, path, *more):
+    np.save(path, frames)
+    assert run("info", path, *more) == 0
+    captured = capfd.readouterr()
+    assert captured.err == ""
+    return captured.out
+
+
+def test_info_says_what_frames_are(files, drawn, no_trial, capfd):
+    text = info(capfd, drawn[0], files / "frames.npy")
+    assert "12 frames of 20 x 24 uint8, 5.76 kB" in text
+    assert f"uint8, {drawn[0].min()} to {drawn[0].max()}, mean {drawn[0].mean():.6g}" in text
+    assert "template   5 x 6, a quarter of the frame's sides; --template-shape H W gives another" in text
+    assert "about 1 GB of memory" in text
+    assert "about 1:15, 0:05 of it before and after the search itself; for a reason" in text
+    assert "warning" not in text
+    text = info(capfd, drawn[0], files / "frames.npy", "--template-shape", "7", "6", "--every", "2")
+    assert "template   7 x 6\n" in text
+    assert no_trial == [((12, 20, 24), (5, 6)), ((6, 20, 24), (7, 6))]
+
+
+def test_info_estimates_the_noise(files, no_trial, capfd):
+    rng = np.random.default_rng(0)
+    background = np.add.outer(np.arange(40.0), np.arange(50.0)) * 3
+    frames = background + rng.normal(0, 7, (30, 40, 50))
+    frames[:, 5:15, 5:15] += 90
+    text = info(capfd, frames, files / "noisy.npy")
+    found = [float(number) for number in re.search(r"noise +(\S+) by .*; (\S+) by", text).groups()]
+    np.testing.assert_allclose(found, 7, rtol=0.05)
+    text = info(capfd, frames[:1], files / "noisy.npy")
+    assert "one frame tells none; " in text
+    assert "warning: There is one frame only" in text
+
+
+def test_info_warns_of_frames_that_will_not_do(files, drawn, no_trial, capfd):
+    rng = np.random.default_rng(0)
+    clipped = np.clip(rng.normal(128, 120, (9, 20, 24)), 0, 255).astype(np.uint8)
+    text = info(capfd, clipped, files / "x.npy")
+    assert re.search(r"warning: 1\d.* % of the pixels have the lowest number of the type, 0: clipped", text)
+    assert re.search(r"warning: 1\d.* % of the pixels have the highest number of the type, 255: clipped", text)
+    text = info(capfd, np.minimum(rng.normal(size=(9, 20, 24)), 1.0), files / "x.npy")
+    assert re.search(r"warning: 1\d.* % of the pixels have the highest value there is, 1: clipped", text)
+
+    frames = drawn[0].copy()
+    frames[3], frames[8], frames[9], frames[10] = 7, frames[1], frames[2], frames[1]
+    text = info(capfd, frames, files / "x.npy")
+    assert "warning: 1 frame of 12 are empty, all pixels alike: 3." in text
+    assert "warning: 3 frames of 12 are copies to the bit of earlier ones: 1 and 8, 2 and 9, 1 and 10." in text
+
+    drifting = drawn[0] + np.linspace(0, 60, COUNT)[:, None, None]
+    assert "warning: Brightness drifts by +4" in info(capfd, drifting, files / "x.npy")
+    flickering = drawn[0] + 40.0 * (np.arange(COUNT) % 2)[:, None, None]
+    assert "warning: Brightness varies by " in info(capfd, flickering, files / "x.npy")
+    assert "warning: All pixels of all frames are alike" in info(capfd, np.zeros((4, 9, 9)), files / "x.npy")
+
+
+def wrong(files, name):
+    model, frames, out = files / "model.npz", files / "frames.npy", files / "out"
+    locate, restore = ["locate", frames, "--model", model, "--out", out], ["restore", frames, "--model", model]
+    simulate = ["simulate", "--model", model, "--out", out]
+    np.savez(files / "old.npz", template=np.ones((2, 2)))
+    jaxem.save(files / "places.npz", jaxem.Positions(np.zeros((3, 2), int)))
+    jaxem.save(files / "many.npz", jax.tree.map(lambda leaf: leaf[None], jaxem.load(model)))
+    np.save(files / "small.npy", np.zeros((3, 10, 12), np.uint8))
+    (files / "full").mkdir()
+    imageio.imwrite(files / "full" / "other.png", np.zeros((4, 4), np.uint8))
+    (files / "folder.png").mkdir()
+    return {
+        "no model": (["locate", frames, "--model", files / "none", "--out", out], "--model: .*none cannot be opened"),
+        "no result": (
+            ["locate", frames, "--model", files / "old.npz", "--out", out],
+            "--model: .*no array named jaxem",
+        ),
+        "frames as model": (["locate", frames, "--model", frames, "--out", out], "--model: .*damaged or no .npz"),
+        "other result": (
+            ["locate", frames, "--model", files / "places.npz", "--out", out],
+            "--model: .*places.npz holds Positions, and what is needed is Restarts or Fit or Params",
+        ),
+        "many results": (["locate", frames, "--model", files / "many.npz", "--out", out], "--model: .*many results"),
+        "other size": (
+            ["locate", files / "small.npy", "--model", model, "--out", out],
+            "FRAMES: these are 10 x 12, but .*model.npz was found in frames of 20 x 24; give",
+        ),
+        "no frames": (["locate", files / "none", "--model", model, "--out", out], "FRAMES: .*none does not exist"),
+        "no place": ([*locate[:-1], frames], "--out: cannot write to .*frames.npy"),
+        "crop text": ([*locate, "--crop", "a", "0", "1", "2"], "--crop must be four whole numbers as in .*'a 0 1 2'"),
+        "crop outside": ([*locate, "--crop", "0", "0", "21", "2"], "--crop must lie within the frames"),
+        "half a crop": ([*locate, "--crop", "0", "0"], "--crop"),
+        "frames text": ([*locate, "--frames", "x"], "--frames must be FIRST:LAST as in 10:200, but is 'x'"),
+        "one number": ([*locate, "--frames", "7"], "--frames must be FIRST:LAST"),
+        "frames outside": ([*locate, "--frames", "50:"], "FRAMES: .*holds 12 frames, and none of them lies in 50:"),
+        "every": ([*locate, "--every", "0"], "--every must be a whole number of at least 1, but is 0"),
+        "every text": ([*locate, "--every", "x"], "--every.*'x' is not a whole number"),
+        "grey": ([*locate, "--grey", "pink"], "--grey must be one of luma, .*'pink'"),
+        "restore over frames": ([*restore, "--out", frames], "--out: .*frames.npy is where the frames are"),
+        "restore among others": ([*restore, "--out", files / "full"], "--out: .*full holds other frames.*other.png"),
+        "restore to a form": ([*restore, "--out", files / "x.bmp"], "--out: .*x.bmp ends in none of .tif"),
+        "restore to a file": ([*restore, "--out", model / "x"], "--out: cannot write to .*model.npz/x"),
+        "fps": ([*restore, "--out", files / "x.mp4", "--fps", "0"], "--fps must be above 0 and at most 1000, but is 0"),
+        "fps text": ([*restore, "--out", files / "x.mp4", "--fps", "nan"], "--fps must be above 0 .* is nan"),
+        "no images": ([*simulate, "--num-images", "0"], "--num-images must be at least 1, but is 0"),
+        "memory": ([*simulate, "--num-images", "99999999"], "--num-images 99999999 needs .* of memory"),
+        "seed": ([*simulate, "--seed", "-1"], "--seed must be at least 0, but is -1"),
+        "plot params": (
+            ["plot", model, "--out", files / "x.png"],
+            "RESULT: .*holds Params, and what is needed is Rest",
+        ),
+        "plot to a form": (["plot", model, "--out", files / "x.bmp"], "--out must end in .png, .pdf, .svg"),
+        "plot without out": (["plot", model], "--out"),
+        "info template": (["info", frames, "--template-shape", "30", "2"], r"--template-shape \(30, 2\) is larger"),
+        "info text": (["info", frames, "--template-shape", "a", "2"], "--template-shape must be two whole numbers"),
+    }[name]
+
+
+WRONG = [
+    "no model", "no result", "frames as model", "other result", "many results", "other size", "no frames", "no place",
+    "crop text", "crop outside", "half a crop", "frames text", "one number", "frames outside", "every", "every text",
+    "grey", "restore over frames", "restore among others", "restore to a form", "restore to a file", "fps", "fps text",
+    "no images", "memory", "seed", "plot params", "plot to a form", "plot without out", "info template", "info text",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("name", WRONG)
+def test_a_mistake_gets_one_line_and_exit_code_2(files, capfd, name):
+    arguments, pattern = wrong(files, name)
+    before = sorted(files.rglob("*"))
+    assert run(*arguments) == 2
+    error = capfd.readouterr().err
+    assert re.fullmatch(f"jaxem: .*{pattern}.*\n", error), error
+    assert sorted(files.rglob("*")) == before
+
+
+def test_an_interruption_leaves_nothing(files, search, capfd, monkeypatch):
+    def interrupt(*_, **__):
+        raise KeyboardInterrupt
+
+    jaxem.save(files / "restarts.npz", search)
+    model = ["--model", files / "model.npz", "--out"]
+    before = sorted(files.rglob("*"))
+    for module, name, arguments in (
+        (using, "_write_table", ["locate", files / "frames.npy", *model, files / "out"]),
+        (using, "write_frames", ["restore", files / "frames.npy", *model, files / "out" / "x.mp4"]),
+        (frame_commands, "write_frames", ["simulate", *model, files / "out" / "x.tif", "--num-images", COUNT]),
+        (using, "summary_figure", ["plot", files / "restarts.npz", "--out", files / "out" / "x.png"]),
+        (frame_commands, "look_at", ["info", files / "frames.npy"]),
+    ):
+        with monkeypatch.context() as patched:
+            patched.setattr(module, name, interrupt)
+            assert run(*arguments) == 130
+        assert capfd.readouterr().err == "jaxem: interrupted; nothing was written\n"
+        assert sorted(files.rglob("*")) == before
+
+
+@pytest.mark.parametrize("command", ["info", "locate", "restore", "simulate", "plot"])
+def test_help_shows_an_example(command, capfd):
+    assert run(command, "--help") == 0
+    assert f"Example: jaxem {command} " in capfd.readouterr().out
+
+
+def test_results_of_the_command_line_without_its_extras():
+    """Saving and loading need the library alone."""
+    code = (
+        "import sys\n"
+        "for name in ('typer', 'rich', 'matplotlib', 'imageio', 'tifffile', 'av', 'h5py', 'zarr', 'PIL', 'skimage'):\n"
+        "    sys.modules[name] = None\n"
+        "import jaxem; jaxem.save; jaxem.load\n"
+        "assert not any(name.startswith('jaxem.formats') for name in sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
