@@ -33,7 +33,7 @@ from jaxem.steps import (
 # A schedule is left when the best corners lack less than this of all probability, nats per image, and less of it moved.
 SETTLED = 0.01
 # An accelerated run leaps where an iteration moves less than this of all probability: before, it would leap elsewhere.
-NEAR = 0.02
+NEAR = 0.005
 
 
 class Status(IntEnum):

@@ -39,7 +39,7 @@ def same(one, other):
 def test_every_result_comes_back_to_the_bit(found, tmp_path):
     images, restarts = found
     params = restarts.best.params
-    hostile = params._replace(template=np.full((2, 3), np.nan), background=params.background.astype("float64"))
+    hostile = params._replace(template=np.full((2, 3), np.nan), background=np.asarray(params.background, "float64"))
     several = jax.tree.map(lambda leaf: jnp.stack([leaf, leaf, leaf]), restarts)
     check = jaxem.NoiseCheck(np.float32(0.05), np.float64(3), np.arange(19, dtype="float32"))
     by_hand = jaxem.Params([[1, 2]], np.zeros((3, 4), ">f8"), 0.5, np.full((3, 3), 1 / 9, "float16"))
