@@ -12,7 +12,9 @@ import numpy as np
 
 from jaxem.memory import available_memory
 
-MOST_PACKED, SLACK = 1100, 2**20  # deflate packs a thousand bytes into one, never more
+MOST_PACKED = 1100
+"""Bytes that a stored byte can stand for: deflate packs 1030, and what packs better holds nothing to fit."""
+SLACK = 2**20
 MOST_MEMBERS = 1000
 
 
@@ -51,7 +53,7 @@ def _check_members(members: list[zipfile.ZipInfo], stored: int) -> None:
 
 def _array(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> np.ndarray:
     with archive.open(member) as stream:
-        shape, is_fortran, dtype = _read_header(stream)
+        shape, is_fortran, dtype = read_header(stream)
         data = stream.read()  # at its end the checksum is compared
     count = int(np.prod(shape, dtype=object))
     if dtype.hasobject or dtype.kind not in "biufU" or min(shape, default=0) < 0:
@@ -61,7 +63,8 @@ def _array(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> np.ndarray:
     return np.frombuffer(bytearray(data), dtype).reshape(shape, order="F" if is_fortran else "C")
 
 
-def _read_header(stream: IO[bytes]) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
+def read_header(stream: IO[bytes]) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
+    """Shape, whether in Fortran's order, and dtype, as an ``.npy`` file begins."""
     version = np.lib.format.read_magic(stream)
     read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
     return read(stream)

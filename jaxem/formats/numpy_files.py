@@ -11,6 +11,7 @@ from typing import IO, Any
 
 import numpy as np
 
+from jaxem.archives import MOST_PACKED, read_header
 from jaxem.formats.source import ArraySource, FramesError, Source, check_claim, check_memory, nbytes, regular_size
 
 LARGEST_DIRECTORY = 16 * 2**20  # bytes: some 200 000 members, more than anybody's archive of arrays
@@ -44,7 +45,7 @@ def open_npz(path: Path, name: str | None) -> Iterator[Source]:
         stored = info.compress_size
         if stored > size:
             raise ValueError(f"{info.filename} claims to be longer than the file")
-        check_claim(path, info.file_size, stored, 1 if info.compress_type == zipfile.ZIP_STORED else 1100)
+        check_claim(path, info.file_size, stored, 1 if info.compress_type == zipfile.ZIP_STORED else MOST_PACKED)
         with archive.open(info) as stream:
             shape, is_fortran, dtype = _read_header(stream, path)
             offset = stream.tell()
@@ -95,9 +96,7 @@ class _Member:
 
 
 def _read_header(stream: IO[bytes], path: Path) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
-    version = np.lib.format.read_magic(stream)
-    read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-    shape, is_fortran, dtype = read(stream)
+    shape, is_fortran, dtype = read_header(stream)
     if dtype.hasobject:
         raise FramesError(f"{path} is damaged or no array of numbers: it holds Python objects; save numbers instead.")
     if any(size < 0 for size in shape):

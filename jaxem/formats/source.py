@@ -20,11 +20,9 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from jaxem.archives import MOST_PACKED, SLACK
 from jaxem.memory import available_memory
 
-MOST_PACKED = 1100
-"""Bytes of pixels that a stored byte can stand for: deflate packs 1030, and what packs better holds nothing to fit."""
-SLACK = 2**20
 MEMORY_SHARE = 0.6
 NOISY_LOGGERS = ("tifffile", "PIL", "h5py", "zarr", "numcodecs", "mrcfile", "libav", "asyncio")
 

@@ -13,8 +13,8 @@ from typing import Any
 
 import numpy as np
 
+from jaxem.archives import SLACK
 from jaxem.formats.source import (
-    SLACK,
     ArraySource,
     FramesError,
     Source,
