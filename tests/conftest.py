@@ -16,6 +16,13 @@ def cache_folder(tmp_path_factory):
     os.environ["XDG_CACHE_HOME"] = str(tmp_path_factory.mktemp("cache"))
 
 
+@pytest.fixture(scope="module", autouse=True)
+def forget_programs():
+    """Compiled programs of one file serve no other, and all together need more mappings than Linux gives a process."""
+    yield
+    jax.clear_caches()
+
+
 TOLERANCE = {np.dtype("float32"): 2e-4, np.dtype("float64"): 1e-9}
 
 
