@@ -1,6 +1,10 @@
 import os
+import signal
 
 os.environ.setdefault("JAX_ENABLE_X64", "1")  # both precisions in one run; set 0 to test as most users run
+if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+    # Shells let jobs in the background ignore it, and the commands under test would inherit that.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 import jax
 import numpy as np
