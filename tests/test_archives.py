@@ -1,0 +1,19 @@
+"""Archives that would fill memory are refused before they are unpacked."""
+
+import numpy as np
+import pytest
+
+from jaxem import archives
+
+
+def test_what_an_archive_claims_is_held_against_what_it_stores_and_what_is_free(tmp_path, monkeypatch):
+    path = tmp_path / "zeros.npz"
+    np.savez_compressed(path, x=np.zeros(10**7))
+    assert archives.read_arrays(path)["x"].shape == (10**7,)
+    with monkeypatch.context() as patch:
+        patch.setattr(archives, "MOST_PACKED", 500)
+        with pytest.raises(ValueError, match="claims more than it stores"):
+            archives.read_arrays(path)
+    monkeypatch.setattr(archives, "available_memory", lambda: 10**7)
+    with pytest.raises(ValueError, match="not enough memory"):
+        archives.read_arrays(path)
