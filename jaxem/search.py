@@ -61,7 +61,7 @@ class Search:
 
     annealing_steps: int | None = None
     inverse_temperature: float = 0.1
-    tries: int = 16
+    tries: int = 12
     recentrings: int = 2
     release_steps: int | None = None
 
