@@ -26,7 +26,10 @@ def as_images(images: Any) -> jax.Array:
         raise ValueError(f"images must have shape (K, H, W), images first, but have shape {images.shape}.{remedy}")
     if 0 in images.shape:
         raise ValueError(f"images must hold at least one image of at least one pixel, but have shape {images.shape}.")
-    return images.astype(_floating(images.dtype), copy=False)
+    dtype = _floating(images.dtype)
+    if images.dtype.itemsize < np.dtype(dtype).itemsize:  # moved as they are, a NumPy array is never there in both
+        images = jnp.asarray(images)
+    return images.astype(dtype, copy=False)
 
 
 def as_template_shape(template_shape: Any, image_shape: Shape) -> tuple[int, int]:

@@ -21,7 +21,7 @@ from jaxem.runs import fit
 from jaxem.windows import Shape
 
 # Memory of Python, JAX and the compiled programs, and of the stack in the precision of the fit beside its own bytes.
-BASE_MEMORY, STACKS = 620e6, 4.6
+BASE_MEMORY, STACKS = 620e6, 2.0
 # The trial: pixels of its frames, steps of annealing, iterations after them.
 TRIAL_PIXELS, TRIAL_STEPS, TRIAL_ITERATIONS = 2**20, 20, 4
 # E-steps of a search by those of the trial's annealing; and where those were many, so that the search will have to

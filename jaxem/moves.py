@@ -14,10 +14,11 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxem import checks
+from jaxem.batches import over_batches
 from jaxem.loop import Schedule
 from jaxem.model import Params, from_stack, to_stack
 from jaxem.runs import fit_options
-from jaxem.stack import Prepared, prepare
+from jaxem.stack import MOMENTS_BATCH, Prepared, prepare, sum_over_images
 from jaxem.steps import expectation
 from jaxem.windows import Shape, positions_shape, window_sums
 
@@ -88,10 +89,7 @@ def varying_params(images: Any, template_shape: Shape) -> Params:
 
 @partial(jax.jit, static_argnames="template_shape")
 def _varying_params(images: jax.Array, template_shape: Shape) -> Params:
-    finite = jnp.isfinite(images)
-    count = jnp.maximum(jnp.sum(finite, axis=0, dtype=images.dtype), 1)
-    mean = jnp.sum(jnp.where(finite, images, 0), axis=0) / count
-    variances = jnp.sum(jnp.where(finite, images - mean[None], 0) ** 2, axis=0) / count
+    mean, variances = _pixel_moments(images)
     sums = window_sums(variances, template_shape)
     corner = jnp.stack(jnp.unravel_index(jnp.argmax(sums), sums.shape))
     template = jax.lax.dynamic_slice(mean, corner, template_shape)
@@ -100,6 +98,26 @@ def _varying_params(images: jax.Array, template_shape: Shape) -> Params:
     background = jax.lax.dynamic_update_slice(mean, fill, corner)
     prior = jnp.full(sums.shape, 1 / sums.size, images.dtype)
     return Params(template, background, jnp.sqrt(jnp.mean(variances)), prior)
+
+
+def _pixel_moments(images: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Mean and variance of each pixel over the images where it is finite, (H, W), a batch of images at a time."""
+    batch_size = min(MOMENTS_BATCH, len(images))
+
+    def add_finite(batch: jax.Array, weights: jax.Array, _: None) -> tuple[tuple[jax.Array, jax.Array], None]:
+        finite = jnp.isfinite(batch)
+        pixels = jnp.where(finite, batch, 0)
+        return (sum_over_images(finite.astype(batch.dtype), weights), sum_over_images(pixels, weights)), None
+
+    (count, total), _ = over_batches(add_finite, images, batch_size)
+    count = jnp.maximum(count, 1)
+    mean = total / count
+
+    def add_squares(batch: jax.Array, weights: jax.Array, _: None) -> tuple[jax.Array, None]:
+        return sum_over_images(jnp.where(jnp.isfinite(batch), batch - mean[None], 0) ** 2, weights), None
+
+    squares, _ = over_batches(add_squares, images, batch_size)
+    return mean, squares / count
 
 
 class Cuts(NamedTuple):

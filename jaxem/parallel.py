@@ -88,7 +88,7 @@ def fit_restarts_parallel(
 
     Source: ``docs/method.md``, *Restarts*.
     """
-    stack = jnp.asarray(checks.as_images(images))
+    stack = jax.device_put(checks.as_images(images))
     template_shape = checks.as_template_shape(template_shape, stack.shape[1:])
     keys = restart_keys(key, num_restarts, search)
     options = fit_options(stack, hard, prior_smoothing, max_iterations, tolerance, batch_size)
@@ -98,6 +98,7 @@ def fit_restarts_parallel(
     prepared, starts = _begin(
         keys, stack, template_shape=template_shape, search=search, batch_size=options.pop("batch_size")
     )
+    prepared = prepared._replace(stack=prepared.stack._replace(images=stack))
     if search is None:
         tasks = [
             _run_task(prepared, _entry(starts.params, number), number, "run", options) for number in range(len(keys))
@@ -196,8 +197,10 @@ def available_cores() -> int:
 def _begin(
     keys: jax.Array, images: jax.Array, template_shape: Shape, search: Search | None, batch_size: int
 ) -> tuple[Prepared, Starts]:
+    """What all legs share, without the images: a compiled program would return a copy of them."""
     prepared = prepare(images, batch_size)
-    return prepared, starting_points(keys, prepared, template_shape, search)
+    starts = starting_points(keys, prepared, template_shape, search)
+    return prepared._replace(stack=prepared.stack._replace(images=images[:0])), starts
 
 
 _STATIC = [name for name in STATIC_OPTIONS if name != "batch_size"]

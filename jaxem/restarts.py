@@ -21,10 +21,9 @@ from jaxem.model import Params
 from jaxem.moves import find_cuts, varying_params
 from jaxem.runs import STATIC_OPTIONS, fit_options, run
 from jaxem.search import Search, climb_best
-from jaxem.stack import Prepared, moments, prepare
+from jaxem.stack import MOMENTS_BATCH, Prepared, moments, prepare
 from jaxem.windows import Shape, positions_shape
 
-MOMENTS_BATCH = 32
 DEFAULT_SEARCH = Search()
 
 

@@ -17,6 +17,8 @@ from jaxem.batches import over_batches
 from jaxem.compensated import Pair
 from jaxem.windows import Shape
 
+MOMENTS_BATCH = 32  # images at a time in passes that only look at their pixels
+
 
 class Transforms(NamedTuple):
     """What `Stack` keeps to be fast: see `transforms.transform_pairs`.
