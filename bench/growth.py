@@ -40,7 +40,13 @@ def measure(images, size, template, restarts, hard):
         best = np.inf
         for _ in range(repeats + 1):
             before = time.perf_counter()
-            options = {"hard": hard, "tolerance": -np.inf, "max_iterations": iterations, "num_restarts": restarts}
+            options = {
+                "hard": hard,
+                "tolerance": -np.inf,
+                "max_iterations": iterations,
+                "num_restarts": restarts,
+                "search": None,
+            }
             jax.block_until_ready(jaxem.fit_restarts(jax.random.key(0), stack, (template, template), **options))
             best = min(best, time.perf_counter() - before)
         return best

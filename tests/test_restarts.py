@@ -1,5 +1,7 @@
 """Starting points, many runs at once, and the choice among them."""
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -91,3 +93,11 @@ def test_simulated_images_have_the_models_moments():
     assert abs(noise.mean()) < 0.003
     assert abs(noise.std() - 0.4) < 0.003
     assert np.abs(noise.mean(axis=0)).max() < 0.02
+
+
+@pytest.mark.slow
+def test_a_search_keeps_the_transforms_of_the_stack_and_little_else():
+    images = jax.ShapeDtypeStruct((600, 48, 48), np.float32)
+    compiled = jax.jit(partial(jaxem.fit_restarts, template_shape=(9, 9))).lower(jax.random.key(0), images).compile()
+    stack_bytes = 600 * 48 * 48 * 4
+    assert 1 <= compiled.memory_analysis().temp_size_in_bytes / stack_bytes < 1.6
