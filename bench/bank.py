@@ -183,6 +183,7 @@ def main():
                 f" {np.median(column['seconds']):8.3f}",
                 flush=True,
             )
+        jax.clear_caches()  # XLA keeps mappings for each program, and a process may have 65 530
     common.write(arguments.json, {"rows": figures})
 
 
