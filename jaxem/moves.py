@@ -27,7 +27,7 @@ def annealing(num_steps: int = 20, *, start: float = 0.1, release_steps: int = 6
     """Deterministic annealing: posteriors wide at first, and a prior that is held uniform first and learned then.
 
     The inverse temperature rises from `start` to 1 by equal factors, with the prior held uniform. Then, at 1, the
-    pseudo-counts fall from three times to a hundredth of the number of images.
+    pseudo-counts fall from ten times to a hundredth of the number of images.
 
     Args:
         num_steps: at a higher temperature.
@@ -52,7 +52,7 @@ def annealing(num_steps: int = 20, *, start: float = 0.1, release_steps: int = 6
     start = checks.as_share("start", start)
     temperatures: Any = np.concatenate([np.geomspace(start, 1, num_steps), np.ones(release_steps)])
     held = np.full(num_steps, 1e4)  # so many pseudo-counts an image that the prior is uniform
-    smoothing: Any = np.concatenate([held, np.geomspace(3, 0.01, release_steps)])
+    smoothing: Any = np.concatenate([held, np.geomspace(10, 0.01, release_steps)])
     return Schedule(temperatures, smoothing)
 
 

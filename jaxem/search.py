@@ -28,8 +28,8 @@ COOL = 0.5
 # images as corners or fewer.
 ANNEALING_STEPS, PIXELS_PER_IMAGE = 20, 1.5
 RELEASE_STEPS, IMAGES_PER_CORNER = 60, 0.5
-# So many steps show which cuts lead somewhere.
-TRY_STEPS = 2
+# So many steps show which cuts lead somewhere; two show it no better.
+TRY_STEPS = 1
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,7 @@ class Search:
             at least 10 and at most 40: a template that fits noise makes posteriors certain too early.
         inverse_temperature: the first one, for random starts.
         tries: if annealing has lost the template, as it can over a flat background, so many templates cut from single
-            images, see `cut_params`, are tried for two steps, and the best of them goes on.
+            images, see `cut_params`, are tried for a step, and the best of them goes on.
         recentrings: at most so many times the best template is shifted, see `recentre`, annealed anew, and kept if the
             objective has risen.
         release_steps: of the best, while the prior is learned little by little. By default 60, and where there are
