@@ -546,6 +546,7 @@ def _video(folder: Path) -> Iterator[tuple[Path, bool]]:
     texts = {
         "list.mp4": f"#EXTM3U\n#EXT-X-TARGETDURATION:9\n#EXTINF:9,\nfile://{folder}/sound.mp4\n#EXT-X-ENDLIST\n",
         "concat.avi": f"ffconcat version 1.0\nfile '{folder}/sound.mp4'\n",
+        "beside.avi": "ffconcat version 1.0\nfile sound.mp4\n",
         "session.mov": "v=0\no=- 0 0 IN IP4 127.0.0.1\ns=x\nc=IN IP4 127.0.0.1\nm=video 5004 RTP/AVP 96\n",
         "text.mkv": "no video",
         "text.gif": "GIF89a",

@@ -14,6 +14,10 @@ def test_what_an_archive_claims_is_held_against_what_it_stores_and_what_is_free(
         patch.setattr(archives, "MOST_PACKED", 500)
         with pytest.raises(ValueError, match="claims more than it stores"):
             archives.read_arrays(path)
+    with monkeypatch.context() as patch:
+        patch.setattr(archives, "MOST_MEMBERS", 0)
+        with pytest.raises(ValueError, match="list of arrays is not one"):
+            archives.read_arrays(path)
     monkeypatch.setattr(archives, "available_memory", lambda: 10**7)
     with pytest.raises(ValueError, match="not enough memory"):
         archives.read_arrays(path)

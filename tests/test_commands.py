@@ -69,12 +69,11 @@ def test_locate_tells_what_the_e_step_tells(files, truth, drawn, capfd, monkeypa
     strange = frames.copy()
     strange[7] = 255 - strange[7]
     np.save(files / "strange.npy", strange)
-    monkeypatch.setattr(places, "BATCH_PIXELS", 5 * frames[0].size)
+    monkeypatch.setattr(places, "BATCH_PIXELS", 4 * frames[0].size)
     arguments = ["locate", files / "strange.npy", "--model", files / "model.npz", "--out", files / "out"]
     assert run(*arguments, "--frames", "2:12") == 0
     captured = capfd.readouterr()
     assert "10 frames of 20 x 24 uint8" in captured.out
-    assert "above 0.9 in" in captured.out
     assert captured.err == "jaxem: warning: the model explains 1 frame much worse than the rest: 7\n"
     with (files / "out" / "positions.csv").open() as stream:
         rows = list(csv.DictReader(stream))
@@ -82,6 +81,7 @@ def test_locate_tells_what_the_e_step_tells(files, truth, drawn, capfd, monkeypa
     assert [int(row["frame"]) for row in rows] == list(range(2, 12))
     posterior = jaxem.e_step(strange[2:].astype("float32"), truth)
     with np.load(files / "out" / "positions.npz", allow_pickle=False) as found:
+        assert f"above 0.9 in {100 * np.mean(found['confidence'] > 0.9):.3g} % of the frames" in captured.out
         others = np.arange(10) != 5
         np.testing.assert_array_equal(found["corners"][others], corners[2:][others])
         np.testing.assert_allclose(found["log_evidence"], posterior.log_evidence, rtol=1e-5)
@@ -102,6 +102,23 @@ def test_frames_far_below_the_rest():
         5,
     ]
     assert list(places.ill_explained(found([-100.0, -120, -90]), 50)) == []
+    assert list(places.ill_explained(found([-100.0, -100, -100, -129]), 50)) == []
+    assert list(places.ill_explained(found([-100.0, -100, -100, -131]), 50)) == [3]
+    assert list(places.ill_explained(found([np.nan, -1, -np.inf, np.nan]), 50)) == [0, 2, 3]
+
+
+def test_many_frames_far_below_the_rest_are_counted(capfd):
+    evidence = np.repeat([-100.0, -999.0], [40, 13])
+    using._warn_of_strangers(places.Places(np.zeros((53, 2)), evidence, np.ones(53)), 50, range(7, 60))
+    assert capfd.readouterr().err.endswith(
+        "13 frames much worse than the rest: " + ", ".join(map(str, range(47, 57))) + " and 3 more\n"
+    )
+
+
+def test_chosen_frames_keep_their_numbers():
+    assert using.frame_numbers(3, "2:12", 4) == [2, 6, 10]
+    assert using.frame_numbers(3, None, 2) == using.frame_numbers(3, ":9", 2) == [0, 2, 4]
+    assert using.frame_numbers(2, "-5:", 3) == [0, 1]
 
 
 @pytest.mark.parametrize("suffix", ["", ".tif", ".npy", ".mkv", ".avi", ".gif"])
@@ -116,11 +133,15 @@ def test_restore_puts_the_template_where_it_is(files, truth, drawn, suffix, capf
     assert f"wrote 12 frames to {out}, uint8 pixel values" in capfd.readouterr().out
     if not suffix:
         assert sorted(file.name for file in out.iterdir())[:2] == ["frame_0000.png", "frame_0001.png"]
+        arguments = ["--model", files / "model.npz", "--out", files / "some", "--frames", "3:", "--every", "4"]
+        assert run("restore", files / "frames.npy", *arguments) == 0
+        names = sorted(file.name for file in (files / "some").iterdir())
+        assert names == ["frame_0003.png", "frame_0007.png", "frame_0011.png"]
 
 
 def test_restored_mp4_is_close_and_keeps_its_size_and_speed(files, truth, drawn):
     expected = clean(truth, drawn[1])
-    for cut, name in ((IMAGE, "even.mp4"), ((19, 23), "odd.mp4")):
+    for cut, name in ((IMAGE, "even.mp4"), ((19, 23), "odd.mp4"), ((20, 23), "odd width.mp4")):
         model = truth._replace(background=truth.background[: cut[0], : cut[1]])
         prior = np.full((cut[0] - TEMPLATE[0] + 1, cut[1] - TEMPLATE[1] + 1), 1.0)
         jaxem.save(files / "cut.npz", model._replace(prior=prior / prior.size))
@@ -157,9 +178,11 @@ def test_restored_pixels_of_other_types(files, truth, drawn, capfd):
     found, _ = restore(drawn[0].astype(np.float32), truth, "float.tiff")
     assert found.dtype == np.float32
     np.testing.assert_array_equal(found, expected)
+    bright = truth._replace(template=truth.template + 300)
+    expected = clean(bright, drawn[1])
     low, high = expected.min(), expected.max()
     for name, most in (("float", 65535), ("float.mkv", 255)):
-        found, text = restore(drawn[0].astype(np.float32), truth, name)
+        found, text = restore(expected, bright, name)
         shown = re.search(rf"bit grey, 0 for (\S+) and {most} for (\S+)\n", text)
         np.testing.assert_allclose([float(number) for number in shown.groups()], [low, high], rtol=1e-5)
         np.testing.assert_allclose(found, (expected - low) * most / (high - low), atol=0.6 if most > 255 else 1.1)
@@ -230,7 +253,7 @@ def info(capfd, frames, path, *more):
     return captured.out
 
 
-def test_info_says_what_frames_are(files, drawn, no_trial, capfd):
+def test_info_says_what_frames_are(files, drawn, no_trial, capfd, monkeypatch):
     text = info(capfd, drawn[0], files / "frames.npy")
     assert "12 frames of 20 x 24 uint8, 5.76 kB" in text
     assert f"uint8, {drawn[0].min()} to {drawn[0].max()}, mean {drawn[0].mean():.6g}" in text
@@ -241,6 +264,10 @@ def test_info_says_what_frames_are(files, drawn, no_trial, capfd):
     text = info(capfd, drawn[0], files / "frames.npy", "--template-shape", "7", "6", "--every", "2")
     assert "template   7 x 6\n" in text
     assert no_trial == [((12, 20, 24), (5, 6)), ((6, 20, 24), (7, 6))]
+    monkeypatch.setattr(frame_commands, "available_memory", lambda: 10**8)
+    text = info(capfd, drawn[0][:, :, :3], files / "frames.npy")
+    assert "template   5 x 1, a quarter" in text
+    assert "warning: That is more memory than is free; take fewer frames" in text
 
 
 def test_info_estimates_the_noise(files, no_trial, capfd):
@@ -288,7 +315,7 @@ def wrong(files, name):
     np.save(files / "small.npy", np.zeros((3, 10, 12), np.uint8))
     (files / "full").mkdir()
     imageio.imwrite(files / "full" / "other.png", np.zeros((4, 4), np.uint8))
-    (files / "folder.png").mkdir()
+    (files / "folder.npy").mkdir()
     return {
         "no model": (["locate", frames, "--model", files / "none", "--out", out], "--model: .*none cannot be opened"),
         "no result": (
@@ -319,12 +346,15 @@ def wrong(files, name):
         "restore over frames": ([*restore, "--out", frames], "--out: .*frames.npy is where the frames are"),
         "restore among others": ([*restore, "--out", files / "full"], "--out: .*full holds other frames.*other.png"),
         "restore to a form": ([*restore, "--out", files / "x.bmp"], "--out: .*x.bmp ends in none of .tif"),
+        "restore to a folder": ([*restore, "--out", files / "folder.npy"], "folder.npy is a folder; give the name of"),
         "restore to a file": ([*restore, "--out", model / "x"], "--out: cannot write to .*model.npz/x"),
         "fps": ([*restore, "--out", files / "x.mp4", "--fps", "0"], "--fps must be above 0 and at most 1000, but is 0"),
         "fps text": ([*restore, "--out", files / "x.mp4", "--fps", "nan"], "--fps must be above 0 .* is nan"),
         "no images": ([*simulate, "--num-images", "0"], "--num-images must be at least 1, but is 0"),
         "memory": ([*simulate, "--num-images", "99999999"], "--num-images 99999999 needs .* of memory"),
         "seed": ([*simulate, "--seed", "-1"], "--seed must be at least 0, but is -1"),
+        "large seed": ([*simulate, "--seed", str(2**32)], "--seed must be at most 4294967295"),
+        "simulate among others": ([*simulate[:-1], files / "full"], "--out: .*full holds other frames.*other.png"),
         "plot params": (
             ["plot", model, "--out", files / "x.png"],
             "RESULT: .*holds Params, and what is needed is Rest",
@@ -339,8 +369,9 @@ def wrong(files, name):
 WRONG = [
     "no model", "no result", "frames as model", "other result", "many results", "other size", "no frames", "no place",
     "crop text", "crop outside", "half a crop", "frames text", "one number", "frames outside", "every", "every text",
-    "grey", "restore over frames", "restore among others", "restore to a form", "restore to a file", "fps", "fps text",
-    "no images", "memory", "seed", "plot params", "plot to a form", "plot without out", "info template", "info text",
+    "grey", "restore over frames", "restore among others", "restore to a form", "restore to a folder",
+    "restore to a file", "fps", "fps text", "no images", "memory", "seed", "large seed", "simulate among others",
+    "plot params", "plot to a form", "plot without out", "info template", "info text",
 ]  # fmt: skip
 
 

@@ -56,13 +56,30 @@ def test_compiling_as_if_for_the_first_time(tmp_path, compilations):
 def test_looking_at_frames_block_by_block(monkeypatch):
     frames = np.random.default_rng(0).normal(50, 5, (30, 9, 11)).astype("float32")
     frames[20] = frames[4]
+    frames[7] = frames[13] = 3
     whole = quality.look_at(frames)
     monkeypatch.setattr(quality, "BLOCK", 4 * 99)
     blocks = quality.look_at(frames)
     np.testing.assert_allclose(blocks.brightness, whole.brightness)
     assert blocks._replace(brightness=None) == whole._replace(brightness=None)
     assert whole.duplicates == [(4, 20)]
+    assert whole.constant == [7, 13]
     assert whole.limits is None
     monkeypatch.setattr(quality, "SAMPLE", 8 * 99)
     assert quality.estimate_noise(frames)[0] == pytest.approx(5, rel=0.15)
+    flickering = frames + 40 * (np.arange(30) % 2)[:, None, None]
+    assert quality.estimate_noise(flickering)[0] == pytest.approx(5, rel=0.15)
     assert np.isnan(quality.estimate_noise(frames[:, :2])[1])
+
+
+def test_what_few_pixels_show_is_no_reason_to_doubt():
+    rng = np.random.default_rng(0)
+    few, many = rng.normal(50, 5, (4, 3, 3)), rng.normal(50, 5, (4, 100, 100))
+    few[:2], many[0, 0] = few.min(), many.max()
+    seen = quality.look_at(few)
+    assert not list(quality._clipping(seen, few.size))
+    assert not list(quality._clipping(quality.look_at(many), many.size))
+    wandering = seen._replace(noise=5.0, brightness=np.array([50.0, 50, 54, 54]))
+    assert quality._drift(wandering, 9) is None
+    assert "drifts by +4" in quality._drift(wandering, 10**4)
+    assert quality._drift(wandering._replace(noise=0.0), 10**4) is None

@@ -1,7 +1,13 @@
 """Results out: whole or not at all."""
 
-import pytest
+from pathlib import Path
 
+import numpy as np
+import pytest
+import tifffile
+
+from jaxem import frame_writers
+from jaxem.frame_writers import Pixels, frame_names, pixels_for, write_frames
 from jaxem.output import OutputError, output_folder
 
 
@@ -40,3 +46,35 @@ def test_a_place_that_cannot_be_written(tmp_path):
     for folder in (tmp_path / "file", tmp_path / "file" / "below"):
         with pytest.raises(OutputError, match=f"cannot write to {folder}"), output_folder(folder):
             pytest.fail("the block must not be entered")
+
+
+def test_pixels_are_rounded_and_cut_to_what_their_type_holds():
+    found = Pixels(np.dtype(np.uint8))(np.array([[-3.0, 0.4, 0.6], [254.6, 256, 1e9]]))
+    np.testing.assert_array_equal(found, np.array([[0, 0, 1], [255, 255, 255]], np.uint8))
+
+
+def test_whole_numbers_stay_as_they_are_where_the_file_holds_them():
+    deep, stretched = np.dtype(np.uint16), Pixels(np.dtype(np.uint16), 1.0, 2.0)
+    for low, high, expected in [
+        (0, 255, Pixels(np.dtype(np.uint8))),
+        (0, 256, Pixels(deep)),
+        (0, 65535, Pixels(deep)),
+        (0, 65536, stretched),
+        (-1, 9, stretched),
+    ]:
+        assert pixels_for(Path("folder"), np.array([[low, high]], np.int32), 1.0, 2.0) == expected
+    assert pixels_for(Path("a.MKV"), np.array([[256]], np.int32), 1.0, 2.0) == Pixels(np.dtype(np.uint8), 1.0, 2.0)
+
+
+def test_names_of_many_frames_are_of_one_length():
+    assert frame_names([7, 12345]) == ["frame_00007.png", "frame_12345.png"]
+
+
+def test_a_tiff_beyond_the_classic_ones_is_written_as_big(tmp_path, monkeypatch):
+    frames = np.arange(60, dtype=np.uint8).reshape(3, 4, 5)
+    for most, is_big in [(60, False), (59, True)]:
+        monkeypatch.setattr(frame_writers, "CLASSIC_TIFF", most)
+        write_frames(tmp_path / "a.tif", frames, Pixels(frames.dtype), frames.shape, range(3), 10)
+        with tifffile.TiffFile(tmp_path / "a.tif") as tiff:
+            assert tiff.is_bigtiff == is_big
+        np.testing.assert_array_equal(tifffile.imread(tmp_path / "a.tif"), frames)

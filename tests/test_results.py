@@ -40,11 +40,13 @@ def test_every_result_comes_back_to_the_bit(found, tmp_path):
     images, restarts = found
     params = restarts.best.params
     hostile = params._replace(template=np.full((2, 3), np.nan), background=np.asarray(params.background, "float64"))
+    fortran = params._replace(background=np.asfortranarray(params.background))
     several = jax.tree.map(lambda leaf: jnp.stack([leaf, leaf, leaf]), restarts)
     check = jaxem.NoiseCheck(np.float32(0.05), np.float64(3), np.arange(19, dtype="float32"))
     by_hand = jaxem.Params([[1, 2]], np.zeros((3, 4), ">f8"), 0.5, np.full((3, 3), 1 / 9, "float16"))
     for result in (
-        restarts, restarts.best, restarts.runs, restarts.diagnostics, params, hostile, several, several.best, check,
+        restarts, restarts.best, restarts.runs, restarts.diagnostics, params, hostile, fortran, several, several.best,
+        check,
         jaxem.e_step(images, params), jaxem.e_step(images, params, hard=True),
         jaxem.Posterior(np.full((2, 3, 3), 1 / 9)), jaxem.Positions(np.array([[1, 2]])),
         jaxem.annealing(), jaxem.Schedule(np.ones(0), np.ones(0)),
@@ -141,6 +143,12 @@ CHANGES = {
     "float status": (lambda a: a.update(status=np.array(1.0)), "status holds float64"),
     "odd status": (lambda a: a.update(status=np.array(77)), "status holds numbers that it cannot have"),
     "corners": (lambda a: a.update(corners=a["corners"] + 100), "corners holds numbers"),
+    "corners next to the last": (lambda a: a.update(corners=a["corners"] * 0 + [[5, 0]]), "corners holds numbers"),
+    "corners half nowhere": (lambda a: a["corners"].__setitem__(0, -1), "corners holds numbers"),
+    "leading axes": (lambda a: a.update(elbo=np.ones(3)), "elbo does not fit"),
+    "all iterations": (lambda a: a.update(num_iterations=np.array(a["history"].size)), "num_iterations holds numbers"),
+    "no iterations": (lambda a: a.update(num_iterations=np.array(-1)), "num_iterations holds numbers"),
+    "float truth": (lambda a: a.update({"diagnostics.at_noise_floor": np.array(0.5)}), "floor holds float64"),
     "iterations": (lambda a: a.update(num_iterations=np.array(99)), "num_iterations holds numbers"),
     "text": (lambda a: a.update(template=np.array([["a", "b"]])), "template holds <U1"),
 }

@@ -87,10 +87,14 @@ def frames_in(folder: Path) -> list[Path]:
     return sorted((file for file in visible if file.suffix.lower() in SUFFIXES), key=natural_order)
 
 
-def natural_order(file: Path) -> list[tuple[int, int, str]]:
-    """A key by which frame2 comes before frame10."""
-    parts = re.split(r"(\d+)", file.name.lower())
-    return [(0, int(part), part) if part.isdecimal() and len(part) < 1000 else (1, 0, part) for part in parts]
+def natural_order(file: Path) -> list[list[tuple[int, int, str]]]:
+    """A key by which frame2 comes before frame10, and all of run2 before run10."""
+
+    def key(name: str) -> list[tuple[int, int, str]]:
+        parts = re.split(r"(\d+)", name.lower())
+        return [(0, int(part), part) if part.isdecimal() and len(part) < 1000 else (1, 0, part) for part in parts]
+
+    return [key(name) for name in file.parts]
 
 
 def _size(shape: tuple[int, ...]) -> str:

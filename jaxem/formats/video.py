@@ -24,8 +24,9 @@ FULL_RANGE = 2  # black is 0, not 16
 MOST_PIXELS = 2**26
 SMALL_FRAME = 64 * 2**20
 """Bytes of a frame that even the shortest file may have: videos of what hardly moves pack without bound."""
-THREADS = 4
-FRAMES_IN_FLIGHT = 24  # references and one a thread
+THREADS = "SLICE", 4
+"""Parts of a frame side by side: with frames side by side FFmpeg loses errors and marks damage too late."""
+FRAMES_IN_FLIGHT = 24  # references and what waits
 
 
 @contextmanager
@@ -50,7 +51,7 @@ def open_video(path: Path, name: str | None, whole_grey: bool) -> Iterator[Sourc
         check_memory(path, height * width * 3 * FRAMES_IN_FLIGHT)
         if codec.name not in DECODERS.split(","):
             raise ValueError(f"{codec.name} is no kind of video that is read here")
-        codec.thread_type, codec.thread_count = "AUTO", THREADS
+        codec.thread_type, codec.thread_count = THREADS
         deep = whole_grey and max(component.bits for component in codec.format.components) > 8
         pixel = ("gray16le" if deep else "gray") if whole_grey else "rgb24"
         shape = (number, height, width) if whole_grey else (number, height, width, 3)
@@ -127,5 +128,5 @@ def _count_packets(av: Any, path: Path) -> int:
 def _count_frames(av: Any, path: Path) -> int:
     with _opened(av, path) as container:
         stream = _video_stream(path, container)
-        stream.codec_context.thread_type, stream.codec_context.thread_count = "AUTO", THREADS
+        stream.codec_context.thread_type, stream.codec_context.thread_count = THREADS
         return sum(1 for _ in container.decode(stream))
