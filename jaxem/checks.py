@@ -27,7 +27,7 @@ def as_images(images: Any) -> jax.Array:
     if 0 in images.shape:
         raise ValueError(f"images must hold at least one image of at least one pixel, but have shape {images.shape}.")
     dtype = _floating(images.dtype)
-    if images.dtype.itemsize < np.dtype(dtype).itemsize:  # moved as they are, a NumPy array is never there in both
+    if images.dtype.itemsize < np.dtype(dtype).itemsize:  # promoted on the device, so that the host keeps no copy
         images = jnp.asarray(images)
     return images.astype(dtype, copy=False)
 

@@ -88,7 +88,7 @@ def fit_restarts_parallel(
 
     Source: ``docs/method.md``, *Restarts*.
     """
-    stack = jax.device_put(checks.as_images(images))
+    stack = jax.device_put(checks.as_images(images))  # jnp.asarray would copy them twice
     template_shape = checks.as_template_shape(template_shape, stack.shape[1:])
     keys = restart_keys(key, num_restarts, search)
     options = fit_options(stack, hard, prior_smoothing, max_iterations, tolerance, batch_size)
