@@ -1,58 +1,54 @@
 """Recover an unknown template, the background behind it, and where it sits in each of a stack of noisy images.
 
-Exact EM by FFT in JAX. A newcomer reads `jaxem.model`, `jaxem.steps` and `jaxem.loop` in that order.
+Exact EM by FFT in JAX. A newcomer reads `jaxem.model.likelihood`, `jaxem.model.steps` and `jaxem.solvers.em` in that
+order. Names are imported when they are first used, so that a command line need not wait for JAX to say what it can do.
 """
 
-from jaxem.coarse import coarsen, refine
-from jaxem.diagnostics import Diagnostics
-from jaxem.driver import Progress
-from jaxem.em import e_step, elbo, log_likelihood, m_step
-from jaxem.journal import CheckpointError, Journal
-from jaxem.loop import Fit, Schedule, Status
-from jaxem.model import Params, Positions, Posterior, simulate
-from jaxem.moves import annealing, cut_params, recentre, varying_params
-from jaxem.parallel import fit_restarts_parallel
-from jaxem.restarts import Restarts, fit_restarts, random_params
-from jaxem.results import load, save
-from jaxem.runs import fit
-from jaxem.search import Search
-from jaxem.selfcheck import Check, selfcheck
-from jaxem.significance import NoiseCheck, noise_check
+from __future__ import annotations
+
+import importlib
+from typing import Any
 
 __version__ = "0.1.0"
 
-__all__ = [
-    "Check",
-    "CheckpointError",
-    "Diagnostics",
-    "Fit",
-    "Journal",
-    "NoiseCheck",
-    "Params",
-    "Positions",
-    "Posterior",
-    "Progress",
-    "Restarts",
-    "Schedule",
-    "Search",
-    "Status",
-    "annealing",
-    "coarsen",
-    "cut_params",
-    "e_step",
-    "elbo",
-    "fit",
-    "fit_restarts",
-    "fit_restarts_parallel",
-    "load",
-    "log_likelihood",
-    "m_step",
-    "noise_check",
-    "random_params",
-    "recentre",
-    "refine",
-    "save",
-    "selfcheck",
-    "simulate",
-    "varying_params",
-]
+_NAMES = {
+    "assess.self_test": ("Check", "selfcheck"),
+    "assess.significance": ("NoiseCheck", "noise_check"),
+    "io.results": ("load", "save"),
+    "model.params": ("Params", "Positions", "Posterior"),
+    "model.sampling": ("simulate",),
+    "model.whole_stack": ("e_step", "elbo", "log_likelihood", "m_step"),
+    "runtime.checkpoint": ("Checkpointer",),
+    "runtime.compilation_cache": ("cache_compiled_programs",),
+    "runtime.errors": ("CheckpointError",),
+    "search.initialization": ("init_from_crop", "init_from_variance", "random_params"),
+    "search.multiscale": ("coarsen", "refine"),
+    "search.parallel": ("fit_restarts_parallel",),
+    "search.progress": ("Progress",),
+    "search.recentring": ("recentre",),
+    "search.restarts": ("Restarts", "fit_restarts"),
+    "search.strategy": ("Search",),
+    "solvers.diagnostics": ("Diagnostics",),
+    "solvers.result": ("Fit", "Status"),
+    "solvers.schedule": ("Schedule", "annealing"),
+    "solvers.single_run": ("fit",),
+}
+_MODULES = {"gradient": "solvers.gradient", "io": "io", "plots": "plots"}
+_HOME = {name: module for module, names in _NAMES.items() for name in names}
+
+__all__ = sorted([*_HOME, *_MODULES])
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOME:
+        value = getattr(importlib.import_module(f"jaxem.{_HOME[name]}"), name)
+    elif name in _MODULES:
+        value = importlib.import_module(f"jaxem.{_MODULES[name]}")
+    else:
+        raise AttributeError(f"module 'jaxem' has no attribute {name!r}")
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -1,10 +1,10 @@
 """Random problems, off-centre and asymmetric on purpose: no zero means, no square shapes unless asked for."""
 
 import numpy as np
-import oracle
 import pytest
 
 import jaxem
+from jaxem.assess import reference as oracle
 
 # (K, H, W), (h, w): general, then all that is thin, full, single or odd.
 SHAPES = [

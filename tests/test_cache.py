@@ -8,8 +8,8 @@ import pytest
 
 SCRIPT = """
 import jax
-from jaxem.cache import keep_compiled_programs
-keep_compiled_programs()
+from jaxem.runtime.compilation_cache import cache_compiled_programs
+cache_compiled_programs()
 print(jax.config.jax_compilation_cache_dir)
 jax.jit(lambda x: jax.numpy.linalg.eigh(x @ x.T)[0])(jax.numpy.ones((30, 30))).block_until_ready()
 """

@@ -1,5 +1,8 @@
 """The command line as a person uses it, rightly and wrongly."""
 
+import hashlib
+import io
+import json
 import re
 import shutil
 import signal
@@ -11,11 +14,18 @@ import imageio.v3 as imageio
 import numpy as np
 import pytest
 
-from jaxem import Status, cli
-from jaxem.commands import fitting
-from jaxem.demo import demo_frames
+from jaxem import Status
+from jaxem.cli import app, fitting
+from jaxem.cli.demo import demo_frames
 
+SLOW = {"jax", "jaxlib", "optax", "numpy", "scipy", "matplotlib", "skimage", "PIL", "h5py", "zarr", "tifffile", "av"}
 RESULT = {"template", "background", "noise_scale", "prior", "corners", "elbo", "history", "runs.elbo", "runs.status"}
+
+
+@pytest.fixture(autouse=True)
+def nothing_kept(monkeypatch):
+    """Programs compiled in this process are not kept: for the tests after these its configuration stays as it was."""
+    monkeypatch.setenv("JAX_COMPILATION_CACHE_DIR", "/dev/null/nowhere")
 
 
 @pytest.fixture(scope="module")
@@ -39,7 +49,7 @@ def test_fit_finds_the_face_in_a_folder_of_frames(demo, tmp_path, capfd):
     for number, frame in enumerate(demo.frames):
         imageio.imwrite(tmp_path / f"{number}.png", frame)
     out = tmp_path / "found"
-    assert cli.run(["fit", str(tmp_path), "--template-shape", "30", "24", "--out", str(out), "--seed", "3"]) == 0
+    assert app.run(["fit", str(tmp_path), "--template-shape", "30", "24", "--out", str(out), "--seed", "3"]) == 0
     result = load(out)
     assert set(result) > RESULT
     assert np.abs(result["template"] - known_average(demo)).max() < 0.02 * 255
@@ -62,7 +72,7 @@ def test_fit_finds_the_face_in_a_folder_of_frames(demo, tmp_path, capfd):
 @pytest.mark.slow
 def test_demo(tmp_path, capfd):
     out = tmp_path / "demo"
-    assert cli.run(["demo", "--out", str(out)]) == 0
+    assert app.run(["demo", "--out", str(out)]) == 0
     assert set(load(out)) > RESULT
     text = capfd.readouterr().out
     assert "100.0 % exactly right" in text
@@ -75,7 +85,7 @@ def test_every_option_of_fit_reaches_the_fit(demo, tmp_path, capfd):
     fit = ["fit", str(stack), "--template-shape", "15", "12", "--out", str(tmp_path / "out")]
     options = ["--restarts", "2", "--plain", "--hard", "--prior-smoothing", "4", "--max-iterations", "3"]
     options += ["--tolerance", "0"]
-    assert cli.run(fit + options) == 3  # nothing converges in three iterations
+    assert app.run(fit + options) == 3  # nothing converges in three iterations
     error = capfd.readouterr().err
     assert "jaxem: warning: The best run did not converge. The iterations ran out" in error
     assert error.endswith("jaxem: no run converged; the best of them was written all the same\n")
@@ -85,7 +95,7 @@ def test_every_option_of_fit_reaches_the_fit(demo, tmp_path, capfd):
     np.testing.assert_allclose(result["prior"].min(), 4 / result["prior"].size / (40 + 4), rtol=1e-4)
     assert set(result["runs.status"]) == {Status.MAX_ITERATIONS}
     first = result["runs.elbo"]
-    assert cli.run([*fit, *options, "--seed", "9"]) == 3
+    assert app.run([*fit, *options, "--seed", "9"]) == 3
     assert (load(tmp_path / "out")["runs.elbo"] != first).all()
 
 
@@ -93,7 +103,7 @@ def test_what_should_be_doubted_is_said(tmp_path, capfd):
     frame = np.random.default_rng(0).integers(0, 256, (1, 20, 24))
     stack, out = tmp_path / "same [bold].npy", tmp_path / "out[/b]"
     np.save(stack, np.repeat(frame, 8, axis=0))
-    assert cli.run(["fit", str(stack), "--template-shape", "18", "22", "--out", str(out), "--restarts", "2"]) == 0
+    assert app.run(["fit", str(stack), "--template-shape", "18", "22", "--out", str(out), "--restarts", "2"]) == 0
     assert (out / "result.npz").exists()
     text = capfd.readouterr().err
     assert "The noise is below what the pixels' numbers resolve" in text
@@ -138,6 +148,15 @@ def wrong(tmp_path, name):
         "output in the way": ([good, *shape, "--out", tmp_path / "file"], "--out: cannot write to .*file"),
         "output below a file": ([good, *shape, "--out", tmp_path / "file" / "x"], "--out: cannot write to .*file/x"),
         "unknown option": ([good, *shape, "--out", out, "--speed"], "--speed"),
+        "quiet and json": (
+            [good, *shape, "--out", out, "--quiet", "--json"],
+            "--quiet and --json exclude each other; choose one.",
+        ),
+        "resume alone": ([good, *shape, "--out", out, "--resume"], "--resume needs --checkpoint DIR"),
+        "checkpoints in the way": (
+            [good, *shape, "--out", out, "--checkpoint", tmp_path / "file"],
+            "--checkpoint: cannot write to .*file",
+        ),
     }[name]
 
 
@@ -146,6 +165,7 @@ WRONG = [
     "no restarts", "smoothing", "nan tolerance", "iterations", "seed", "large seed", "no output", "output in the way",
     "output below a file", "unknown option", "text for restarts", "far too many", "endless", "infinite smoothing",
     "infinite tolerance", "a long name", "a long output",
+    "quiet and json", "resume alone", "checkpoints in the way",
 ]  # fmt: skip
 
 
@@ -153,7 +173,7 @@ WRONG = [
 def test_a_mistake_gets_one_line_and_exit_code_2(tmp_path, capfd, name):
     arguments, pattern = wrong(tmp_path, name)
     before = sorted(tmp_path.rglob("*"))
-    assert cli.run(["fit", *map(str, arguments)]) == 2
+    assert app.run(["fit", *map(str, arguments)]) == 2
     error = capfd.readouterr().err
     assert re.fullmatch(f"jaxem: .*{pattern}.*\n", error), error
     assert sorted(tmp_path.rglob("*")) == before
@@ -164,13 +184,14 @@ def test_an_interruption_leaves_nothing_behind(tmp_path, capfd, monkeypatch):
         raise KeyboardInterrupt
 
     monkeypatch.setattr(fitting, "fit_restarts_parallel", interrupt)
-    assert cli.run(["demo", "--out", str(tmp_path / "out")]) == 130
+    assert app.run(["demo", "--out", str(tmp_path / "out")]) == 130
     assert capfd.readouterr().err == "jaxem: interrupted; nothing was written\n"
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_real_interruption_ends_at_once(tmp_path):
+def test_a_real_interruption_ends_at_once(tmp_path, monkeypatch):
     """Runs under way in other threads are not waited for, and nothing is left but what was saved of them."""
+    monkeypatch.delenv("JAX_COMPILATION_CACHE_DIR")
     np.save(tmp_path / "long.npy", np.random.default_rng(0).random((3000, 60, 80), "float32"))
     command = [sys.executable, "-m", "jaxem", "fit", str(tmp_path / "long.npy"), "--template-shape", "20", "20"]
     command += ["--out", str(tmp_path / "deep" / "out"), "--tolerance", "0", "--max-iterations", "1000"]
@@ -186,6 +207,90 @@ def test_a_real_interruption_ends_at_once(tmp_path):
         assert all(path.startswith("deep/out/checkpoint/checkpoint-") for path in left)
         assert bool(left) == ("saved" in error)
         shutil.rmtree(tmp_path / "deep", ignore_errors=True)
+
+
+def modules_after(*arguments):
+    """Exit code of a command, what it said, and which modules it had imported in the end."""
+    code = "import atexit, sys; atexit.register(lambda: print(*sys.modules)); import jaxem.__main__ as m; m.main()"
+    ended = subprocess.run(
+        [sys.executable, "-c", code, *map(str, arguments)], capture_output=True, text=True, check=False
+    )
+    *said, modules = ended.stdout.splitlines()
+    return ended.returncode, "\n".join(said) + ended.stderr, {name.split(".")[0] for name in modules.split()}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said", "more"),
+    [
+        (["--help"], "restore", set()),
+        (["fit", "--help"], "--template-shape", set()),
+        (["--version"], "jaxem 0.", {"rich"}),
+        (["nonsense"], "No such command 'nonsense'. (jaxem --help shows what is expected)", {"rich"}),
+        (["fit", "--bad"], "No such option: --bad", {"rich"}),
+        (["locate", "x"], "(jaxem locate --help shows what is expected)", {"rich"}),
+        (["fit", "x", "--template-shape", "4"], "(jaxem fit --help shows what is expected)", {"rich"}),
+        (["demo", "--quiet", "--json"], "--quiet and --json exclude each other", {"rich"}),
+        (["fit", "x", "--out", "y", "--template-shape", "a", "b"], "must be two whole numbers", {"rich"}),
+        (
+            ["plot", "x", "--out", "y.png", "--frames", "z", "--crop", "1", "2", "3", "d"],
+            "four whole numbers",
+            {"rich"},
+        ),
+    ],
+)
+def test_what_needs_no_work_waits_for_no_imports(arguments, said, more):
+    code, words, modules = modules_after(*arguments)
+    assert code == (0 if "--help" in arguments or "--version" in arguments else 2)
+    assert said in words
+    assert not modules & (SLOW | more)
+
+
+def test_looking_at_frames_needs_no_jax(tmp_path):
+    np.save(tmp_path / "stack.npy", np.random.default_rng(0).random((9, 20, 24)))
+    code, said, modules = modules_after("info", tmp_path / "stack.npy", "--template-shape", "20", "24")
+    assert code == 0
+    assert "9 frames of 20 x 24" in said
+    assert not modules & (SLOW | {"rich"}) - {"numpy"}
+    code, said, modules = modules_after("info", tmp_path / "stack.npy", "--template-shape", "21", "24")
+    assert code == 2
+    assert said == (
+        "jaxem: --template-shape (21, 24) is larger than the images (20, 24); choose h <= 20 and w <= 24.\n"
+    )
+    assert not modules & (SLOW | {"rich"}) - {"numpy"}
+
+
+def test_a_checkpoint_of_an_older_version_is_refused(tmp_path, capfd):
+    np.save(tmp_path / "stack.npy", np.random.default_rng(0).random((3, 10, 12)))
+    stream = io.BytesIO()
+    np.savez(stream, header=np.array(json.dumps({"format": 1, "identity": {"--seed": "0"}, "tasks": {}})))
+    digest = hashlib.sha256(stream.getvalue()).hexdigest()[:16]
+    saved = tmp_path / "saved" / f"checkpoint-000000001-{digest}.npz"
+    saved.parent.mkdir()
+    saved.write_bytes(stream.getvalue())
+    fit = ["fit", tmp_path / "stack.npy", "--template-shape", "4", "5", "--out", tmp_path / "out"]
+    assert app.run([*map(str, fit), "--checkpoint", str(saved.parent), "--resume"]) == 2
+    assert capfd.readouterr().err == (
+        f"jaxem: --checkpoint: {saved} is of another version of jaxem; go on with that, or begin anew.\n"
+    )
+    assert list(saved.parent.iterdir()) == [saved]
+
+
+@pytest.mark.parametrize("request_to_stop", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("error", ["ImportError", "KeyboardInterrupt"])
+def test_an_interruption_of_an_import_gets_one_line(request_to_stop, error):
+    """Compiled modules raise an ImportError when they are interrupted."""
+    code = f"""
+import os, jaxem.__main__ as main, jaxem.cli.app as app
+def run(arguments):
+    try:
+        os.kill(os.getpid(), {request_to_stop})
+    except KeyboardInterrupt:
+        raise {error}
+app.run = run
+main.main()
+"""
+    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert (ended.returncode, ended.stderr) == (130, "jaxem: interrupted; nothing was written\n")
 
 
 def test_the_installed_command():

@@ -4,6 +4,7 @@ import csv
 import re
 import subprocess
 import sys
+from pathlib import Path
 
 import imageio.v3 as imageio
 import jax
@@ -11,13 +12,19 @@ import numpy as np
 import pytest
 
 import jaxem
-from jaxem import cli, places
-from jaxem.commands import frames as frame_commands
-from jaxem.commands import using
-from jaxem.forecast import Forecast
+from jaxem.cli import app, applying, estimate, inspecting, memory, simulating
+from jaxem.cli.estimate import Estimate
+from jaxem.cli.requests import FrameChoice
 from jaxem.io import read_frames
+from jaxem.model import predict
 
 IMAGE, TEMPLATE, COUNT = (20, 24), (7, 6), 12
+
+
+@pytest.fixture(autouse=True)
+def nothing_kept(monkeypatch):
+    """Programs compiled in this process are not kept: for the tests after these its configuration stays as it was."""
+    monkeypatch.setenv("JAX_COMPILATION_CACHE_DIR", "/dev/null/nowhere")
 
 
 @pytest.fixture(scope="module")
@@ -54,7 +61,7 @@ def search(truth, drawn):
 
 
 def run(*arguments):
-    return cli.run([str(argument) for argument in arguments])
+    return app.run([str(argument) for argument in arguments])
 
 
 def clean(truth, corners):
@@ -69,7 +76,7 @@ def test_locate_tells_what_the_e_step_tells(files, truth, drawn, capfd, monkeypa
     strange = frames.copy()
     strange[7] = 255 - strange[7]
     np.save(files / "strange.npy", strange)
-    monkeypatch.setattr(places, "BATCH_PIXELS", 4 * frames[0].size)
+    monkeypatch.setattr(predict, "PIXELS_PER_BATCH", 4 * frames[0].size)
     arguments = ["locate", files / "strange.npy", "--model", files / "model.npz", "--out", files / "out"]
     assert run(*arguments, "--frames", "2:12") == 0
     captured = capfd.readouterr()
@@ -93,32 +100,33 @@ def test_locate_tells_what_the_e_step_tells(files, truth, drawn, capfd, monkeypa
 
 def test_frames_far_below_the_rest():
     def found(evidence):
-        return places.Places(np.zeros((len(evidence), 2)), np.array(evidence), np.ones(len(evidence)))
+        return predict.Predictions(np.zeros((len(evidence), 2)), np.array(evidence), np.ones(len(evidence)))
 
-    assert list(places.ill_explained(found([-100.0]), 50)) == []
-    assert list(places.ill_explained(found([-100.0, -900, -101, -99, np.nan, -300, -98, -102, -100, -97]), 50)) == [
+    assert list(predict.outliers(found([-100.0]), 50)) == []
+    assert list(predict.outliers(found([-100.0, -900, -101, -99, np.nan, -300, -98, -102, -100, -97]), 50)) == [
         4,
         1,
         5,
     ]
-    assert list(places.ill_explained(found([-100.0, -120, -90]), 50)) == []
-    assert list(places.ill_explained(found([-100.0, -100, -100, -129]), 50)) == []
-    assert list(places.ill_explained(found([-100.0, -100, -100, -131]), 50)) == [3]
-    assert list(places.ill_explained(found([np.nan, -1, -np.inf, np.nan]), 50)) == [0, 2, 3]
+    assert list(predict.outliers(found([-100.0, -120, -90]), 50)) == []
+    assert list(predict.outliers(found([-100.0, -100, -100, -129]), 50)) == []
+    assert list(predict.outliers(found([-100.0, -100, -100, -131]), 50)) == [3]
+    assert list(predict.outliers(found([np.nan, -1, -np.inf, np.nan]), 50)) == [0, 2, 3]
 
 
 def test_many_frames_far_below_the_rest_are_counted(capfd):
     evidence = np.repeat([-100.0, -999.0], [40, 13])
-    using._warn_of_strangers(places.Places(np.zeros((53, 2)), evidence, np.ones(53)), 50, range(7, 60))
+    applying._warn_of_outliers(predict.Predictions(np.zeros((53, 2)), evidence, np.ones(53)), 50, range(7, 60))
     assert capfd.readouterr().err.endswith(
         "13 frames much worse than the rest: " + ", ".join(map(str, range(47, 57))) + " and 3 more\n"
     )
 
 
 def test_chosen_frames_keep_their_numbers():
-    assert using.frame_numbers(3, "2:12", 4) == [2, 6, 10]
-    assert using.frame_numbers(3, None, 2) == using.frame_numbers(3, ":9", 2) == [0, 2, 4]
-    assert using.frame_numbers(2, "-5:", 3) == [0, 1]
+    path = Path("frames")
+    assert FrameChoice(path, frames=(2, 12), every=4).numbers(3) == [2, 6, 10]
+    assert FrameChoice(path, every=2).numbers(3) == FrameChoice(path, frames=(None, 9), every=2).numbers(3) == [0, 2, 4]
+    assert FrameChoice(path, frames=(-5, None), every=3).numbers(2) == [0, 1]
 
 
 @pytest.mark.parametrize("suffix", ["", ".tif", ".npy", ".mkv", ".avi", ".gif"])
@@ -234,14 +242,14 @@ def test_plot(files, search, truth):
 
 @pytest.fixture
 def no_trial(monkeypatch):
-    """A forecast without a trial, which compiles for seconds."""
+    """An estimate without a trial, which compiles for seconds."""
     told = []
 
-    def forecast(images, template_shape, seconds_to_read):
+    def estimate_time(images, template_shape, seconds_to_read):
         told.append((images.shape, template_shape))
-        return Forecast(10**9, 75.0, 70.0, 30.0, "for a reason")
+        return Estimate(75.0, 70.0, 30.0, "for a reason")
 
-    monkeypatch.setattr(frame_commands, "forecast", forecast)
+    monkeypatch.setattr(estimate, "estimate_time", estimate_time)
     return told
 
 
@@ -257,15 +265,20 @@ def test_info_says_what_frames_are(files, drawn, no_trial, capfd, monkeypatch):
     text = info(capfd, drawn[0], files / "frames.npy")
     assert "12 frames of 20 x 24 uint8, 5.76 kB" in text
     assert f"uint8, {drawn[0].min()} to {drawn[0].max()}, mean {drawn[0].mean():.6g}" in text
-    assert "template   5 x 6, a quarter of the frame's sides; --template-shape H W gives another" in text
-    assert "about 1 GB of memory" in text
-    assert "about 1:15, 0:05 of it before and after the search itself; for a reason" in text
+    needed = f"about {memory.BASE_BYTES / 1e6:.0f} MB of memory"
+    assert re.search(rf"a fit +{needed} \(.* are free\); add --estimate for the time\n", text)
     assert "warning" not in text
-    text = info(capfd, drawn[0], files / "frames.npy", "--template-shape", "7", "6", "--every", "2")
+    assert "template" not in text
+    assert no_trial == []
+    text = info(capfd, drawn[0], files / "frames.npy", "--estimate")
+    assert "template   5 x 6, a quarter of the frame's sides; --template-shape H W gives another" in text
+    assert needed in text
+    assert "about 1:15, 0:05 of it before and after the search itself; for a reason" in text
+    text = info(capfd, drawn[0], files / "frames.npy", "--template-shape", "7", "6", "--every", "2", "--estimate")
     assert "template   7 x 6\n" in text
     assert no_trial == [((12, 20, 24), (5, 6)), ((6, 20, 24), (7, 6))]
-    monkeypatch.setattr(frame_commands, "available_memory", lambda: 10**8)
-    text = info(capfd, drawn[0][:, :, :3], files / "frames.npy")
+    monkeypatch.setattr(inspecting, "available_memory", lambda: 10**8)
+    text = info(capfd, drawn[0][:, :, :3], files / "frames.npy", "--estimate")
     assert "template   5 x 1, a quarter" in text
     assert "warning: That is more memory than is free; take fewer frames" in text
 
@@ -295,8 +308,8 @@ def test_info_warns_of_frames_that_will_not_do(files, drawn, no_trial, capfd):
     frames = drawn[0].copy()
     frames[3], frames[8], frames[9], frames[10] = 7, frames[1], frames[2], frames[1]
     text = info(capfd, frames, files / "x.npy")
-    assert "warning: 1 frame of 12 are empty, all pixels alike: 3." in text
-    assert "warning: 3 frames of 12 are copies to the bit of earlier ones: 1 and 8, 2 and 9, 1 and 10." in text
+    assert "warning: Empty, with all pixels alike: 1 frame of 12 (3)." in text
+    assert "warning: Copies to the bit of earlier ones: 3 frames of 12 (1 and 8, 2 and 9, 1 and 10)." in text
 
     drifting = drawn[0] + np.linspace(0, 60, COUNT)[:, None, None]
     assert "warning: Brightness drifts by +4" in info(capfd, drifting, files / "x.npy")
@@ -349,7 +362,8 @@ def wrong(files, name):
         "restore to a folder": ([*restore, "--out", files / "folder.npy"], "folder.npy is a folder; give the name of"),
         "restore to a file": ([*restore, "--out", model / "x"], "--out: cannot write to .*model.npz/x"),
         "fps": ([*restore, "--out", files / "x.mp4", "--fps", "0"], "--fps must be above 0 and at most 1000, but is 0"),
-        "fps text": ([*restore, "--out", files / "x.mp4", "--fps", "nan"], "--fps must be above 0 .* is nan"),
+        "fps nan": ([*restore, "--out", files / "x.mp4", "--fps", "nan"], "--fps must be above 0 .* is nan"),
+        "fps text": ([*restore, "--out", files / "x.mp4", "--fps", "x"], "'x' is not a number"),
         "no images": ([*simulate, "--num-images", "0"], "--num-images must be at least 1, but is 0"),
         "memory": ([*simulate, "--num-images", "99999999"], "--num-images 99999999 needs .* of memory"),
         "seed": ([*simulate, "--seed", "-1"], "--seed must be at least 0, but is -1"),
@@ -370,8 +384,8 @@ WRONG = [
     "no model", "no result", "frames as model", "other result", "many results", "other size", "no frames", "no place",
     "crop text", "crop outside", "half a crop", "frames text", "one number", "frames outside", "every", "every text",
     "grey", "restore over frames", "restore among others", "restore to a form", "restore to a folder",
-    "restore to a file", "fps", "fps text", "no images", "memory", "seed", "large seed", "simulate among others",
-    "plot params", "plot to a form", "plot without out", "info template", "info text",
+    "restore to a file", "fps", "fps nan", "fps text", "no images", "memory", "seed", "large seed",
+    "simulate among others", "plot params", "plot to a form", "plot without out", "info template", "info text",
 ]  # fmt: skip
 
 
@@ -393,11 +407,11 @@ def test_an_interruption_leaves_nothing(files, search, capfd, monkeypatch):
     model = ["--model", files / "model.npz", "--out"]
     before = sorted(files.rglob("*"))
     for module, name, arguments in (
-        (using, "_write_table", ["locate", files / "frames.npy", *model, files / "out"]),
-        (using, "write_frames", ["restore", files / "frames.npy", *model, files / "out" / "x.mp4"]),
-        (frame_commands, "write_frames", ["simulate", *model, files / "out" / "x.tif", "--num-images", COUNT]),
-        (using, "summary_figure", ["plot", files / "restarts.npz", "--out", files / "out" / "x.png"]),
-        (frame_commands, "look_at", ["info", files / "frames.npy"]),
+        (applying, "_write_table", ["locate", files / "frames.npy", *model, files / "out"]),
+        (applying, "write_frames", ["restore", files / "frames.npy", *model, files / "out" / "x.mp4"]),
+        (simulating, "write_frames", ["simulate", *model, files / "out" / "x.tif", "--num-images", COUNT]),
+        (applying, "summary_figure", ["plot", files / "restarts.npz", "--out", files / "out" / "x.png"]),
+        (inspecting, "frame_statistics", ["info", files / "frames.npy"]),
     ):
         with monkeypatch.context() as patched:
             patched.setattr(module, name, interrupt)
@@ -412,13 +426,14 @@ def test_help_shows_an_example(command, capfd):
     assert f"Example: jaxem {command} " in capfd.readouterr().out
 
 
-def test_results_of_the_command_line_without_its_extras():
+def test_results_of_the_command_line_without_its_extras(tmp_path):
     """Saving and loading need the library alone."""
-    code = (
-        "import sys\n"
-        "for name in ('typer', 'rich', 'matplotlib', 'imageio', 'tifffile', 'av', 'h5py', 'zarr', 'PIL', 'skimage'):\n"
-        "    sys.modules[name] = None\n"
-        "import jaxem; jaxem.save; jaxem.load\n"
-        "assert not any(name.startswith('jaxem.formats') for name in sys.modules)"
-    )
-    subprocess.run([sys.executable, "-c", code], check=True)
+    code = """
+import sys
+for name in ("typer", "rich", "matplotlib", "imageio", "tifffile", "av", "h5py", "zarr", "PIL", "skimage"):
+    sys.modules[name] = None
+import jaxem, numpy as np
+jaxem.save(sys.argv[1], jaxem.Positions(np.zeros((3, 2), int)))
+assert jaxem.load(sys.argv[1]).corners.shape == (3, 2)
+"""
+    subprocess.run([sys.executable, "-c", code, str(tmp_path / "positions.npz")], check=True)

@@ -5,20 +5,20 @@ import re
 import jax
 import jax.numpy as jnp
 import numpy as np
-import oracle
 import pytest
 from conftest import TOLERANCE
 from problems import cast, random_params, random_problem, sample
 
 import jaxem
-from jaxem.diagnostics import contrast, diagnose
-from jaxem.stack import prepare
+from jaxem.assess import reference as oracle
+from jaxem.model.images import make_workspace
+from jaxem.solvers.diagnostics import contrast, diagnose
 
 
 def described(images, best, runs, prior_smoothing=0.0):
     dtype = images.dtype
     best, runs = (jax.tree.map(lambda leaf: np.asarray(leaf), fit) for fit in (best, runs))
-    return diagnose(prepare(jnp.asarray(images), 4), best, runs, np.int32(7), np.asarray(prior_smoothing, dtype))
+    return diagnose(make_workspace(jnp.asarray(images), 4), best, runs, np.int32(7), np.asarray(prior_smoothing, dtype))
 
 
 def stacked(*fits):

@@ -70,7 +70,7 @@ def test_bad_pixels_and_bad_arguments():
     np.testing.assert_array_equal(found.params.template, params.template)
     with pytest.raises(TypeError, match="optimizer must be"):
         gradient.fit(images, params, 0.1)
-    with pytest.raises(ValueError, match="give a key"):
+    with pytest.raises(ValueError, match="key is needed"):
         gradient.fit(images, params, optimizer, minibatch_size=5)
     with pytest.raises(ValueError, match="minibatch_size"):
         gradient.fit(images, params, optimizer, key=jax.random.key(0), minibatch_size=50)

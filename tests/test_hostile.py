@@ -46,7 +46,7 @@ def test_hostile_files_are_refused_in_one_line_and_little_memory(report):
 
 def _run_all(folder: Path) -> None:
     """In a process of its own: read every file, and write down what happened."""
-    import jaxem.cli
+    from jaxem.cli import app
     from jaxem.io import FramesError, read_frames
 
     files = json.loads((folder / "files.json").read_text())
@@ -62,7 +62,7 @@ def _run_all(folder: Path) -> None:
         start, wrong, outcome = time.process_time(), "", "refused"
         if must_fail:
             with open(os.devnull, "w") as nothing, contextlib.redirect_stdout(nothing):
-                code = jaxem.cli.run(["fit", path, "--template-shape", "3", "3", "--out", str(out)])
+                code = app.run(["fit", path, "--template-shape", "3", "3", "--out", str(out)])
             sys.stderr.flush()
             said = errors.read_text()
             if code != 2 or said.count("\n") != 1 or not said.startswith("jaxem: "):

@@ -1,6 +1,7 @@
 """Frames in: what is read is what was stored, and what cannot be is said in one line."""
 
 import logging
+import pickle
 import subprocess
 import sys
 from functools import partial
@@ -17,10 +18,13 @@ import tifffile
 import zarr
 from PIL import Image
 
-from jaxem import io
-from jaxem.formats import numpy_files, recognise
-from jaxem.formats.pictures import jpeg_size
+from jaxem.cli import parameters
 from jaxem.io import FramesError, read_frames
+from jaxem.io import frames as reading
+from jaxem.io.readers import numpy_files
+from jaxem.io.readers.formats import recognise
+from jaxem.io.readers.pictures import jpeg_size
+from jaxem.runtime.errors import ArgumentError
 
 RNG = np.random.default_rng(51)
 GREY8 = RNG.integers(0, 256, (12, 5, 7), np.uint8)
@@ -263,7 +267,7 @@ def test_content_counts_more_than_the_suffix(tmp_path, form, name):
 @pytest.mark.parametrize("form", [*(EVERY_FORM | OF_INTEGERS).values()], ids=[*(EVERY_FORM | OF_INTEGERS)])
 def test_blocks_of_frames_join(tmp_path, monkeypatch, form):
     path = form(tmp_path, GREY16)
-    monkeypatch.setattr(io, "BLOCK", 4 * GREY16[0].nbytes)
+    monkeypatch.setattr(reading, "BLOCK", 4 * GREY16[0].nbytes)
     np.testing.assert_array_equal(read_frames(path, frames=(1, None), every=2), GREY16[1::2])
 
 
@@ -320,9 +324,9 @@ def test_pixels_that_jax_does_not_know(tmp_path):
         np.testing.assert_array_equal(found, frames)
 
 
-@pytest.mark.parametrize("block", [1, io.BLOCK])
+@pytest.mark.parametrize("block", [1, reading.BLOCK])
 def test_grey_frames_before_colour(tmp_path, monkeypatch, block):
-    monkeypatch.setattr(io, "BLOCK", block)
+    monkeypatch.setattr(reading, "BLOCK", block)
     folder = in_folder(tmp_path, COLOUR8)
     imageio.imwrite(folder / "frame0.png", GREY8[0])
     expected = COLOUR8 @ np.array(WEIGHTS)
@@ -584,7 +588,7 @@ def test_what_cannot_be_used_is_said_in_one_line(tmp_path):
 def test_a_broken_frame_is_named_by_its_number_in_the_file(tmp_path, monkeypatch):
     broken = FLOATS.copy()
     broken[9, 1, 2] = np.inf
-    monkeypatch.setattr(io, "BLOCK", 2 * FLOATS[0].nbytes)
+    monkeypatch.setattr(reading, "BLOCK", 2 * FLOATS[0].nbytes)
     with pytest.raises(FramesError, match="frame 9 "):
         read_frames(in_npy(tmp_path, broken), frames=(3, None), every=3)
 
@@ -710,9 +714,35 @@ def test_what_cannot_be_chosen_is_said_in_one_line(tmp_path):
         assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    ("argument", "value"), [("crop", (0, 0, 9, 9)), ("crop", "x"), ("frames", "x"), ("every", 0), ("grey", "pink")]
+)
+def test_a_choice_that_cannot_be_met_is_named(tmp_path, argument, value):
+    with pytest.raises(FramesError) as caught:
+        read_frames(in_npy(tmp_path, GREY8), **{argument: value})
+    error = caught.value
+    assert error.argument == argument
+    assert error.problem.startswith("must ")
+    assert str(error) == f"{argument} {error.problem}"
+    again = pickle.loads(pickle.dumps(error))
+    assert (again.argument, str(again)) == (argument, str(error))
+
+
+def test_other_mistakes_are_those_of_the_path(tmp_path):
+    with pytest.raises(ArgumentError) as caught:
+        read_frames(tmp_path / "nowhere")
+    assert caught.value.argument == "path"
+    assert str(caught.value) == caught.value.problem
+    assert isinstance(caught.value, ValueError)
+
+
+def test_the_command_line_offers_the_same_kinds_of_grey():
+    assert parameters.GREYS.split("|") == list(reading.GREYS)
+
+
 def test_frames_that_do_not_fit_into_memory_are_refused(tmp_path, monkeypatch):
     path = in_npy(tmp_path, GREY16)
-    monkeypatch.setattr("jaxem.formats.source.available_memory", lambda: 2000)
+    monkeypatch.setattr("jaxem.io.readers.source.available_memory", lambda: 2000)
     with pytest.raises(FramesError, match="too much of the 2 kB that are free; choose fewer"):
         read_frames(path)
     assert read_frames(path, frames=(0, 2), crop=(0, 0, 2, 2)).shape == (2, 2, 2)
@@ -722,7 +752,7 @@ def test_memory_that_runs_out_is_said(tmp_path, monkeypatch):
     def fail(*_):
         raise MemoryError
 
-    monkeypatch.setattr(io, "_read", fail)
+    monkeypatch.setattr(reading, "_read", fail)
     with pytest.raises(FramesError, match="needs more memory than there is; choose fewer frames"):
         read_frames(in_npy(tmp_path, GREY8))
 

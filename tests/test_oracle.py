@@ -2,12 +2,12 @@
 
 import jax
 import numpy as np
-import oracle
 import pytest
 from conftest import close
 from problems import CASES, cast, random_problem, random_probs
 
 import jaxem
+from jaxem.assess import reference as oracle
 
 cases = pytest.mark.parametrize(("stack_shape", "template_shape", "dtype"), CASES, indirect=["dtype"])
 

@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 import tifffile
 
-from jaxem import frame_writers
-from jaxem.frame_writers import Pixels, frame_names, pixels_for, write_frames
-from jaxem.output import OutputError, output_folder
+from jaxem.io import writers
+from jaxem.io.writers import Pixels, frame_names, pixels_for, write_frames
+from jaxem.runtime.errors import OutputError
+from jaxem.runtime.files import output_folder
 
 
 def test_results_appear_whole_or_not_at_all(tmp_path):
@@ -73,7 +74,7 @@ def test_names_of_many_frames_are_of_one_length():
 def test_a_tiff_beyond_the_classic_ones_is_written_as_big(tmp_path, monkeypatch):
     frames = np.arange(60, dtype=np.uint8).reshape(3, 4, 5)
     for most, is_big in [(60, False), (59, True)]:
-        monkeypatch.setattr(frame_writers, "CLASSIC_TIFF", most)
+        monkeypatch.setattr(writers, "CLASSIC_TIFF", most)
         write_frames(tmp_path / "a.tif", frames, Pixels(frames.dtype), frames.shape, range(3), 10)
         with tifffile.TiffFile(tmp_path / "a.tif") as tiff:
             assert tiff.is_bigtiff == is_big

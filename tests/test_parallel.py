@@ -16,30 +16,32 @@ def problem():
     return images.astype("float32"), truth
 
 
-@pytest.mark.parametrize("search", [None, jaxem.Search(annealing_steps=4, release_steps=2)])
+@pytest.mark.parametrize("search", [None, jaxem.Search(annealing_steps=4, prior_annealing_steps=2)])
 @pytest.mark.parametrize("hard", [False, pytest.param(True, marks=pytest.mark.slow)])
 def test_the_runs_are_those_of_fit_restarts_in_their_order(problem, search, hard):
     images, _ = problem
     told, key = [], jax.random.key(5)
     options = {"num_restarts": 4, "max_iterations": 4, "search": search, "hard": hard}
-    found = jaxem.fit_restarts_parallel(key, images, (3, 4), **options, num_threads=3, watch=told.append)
+    found = jaxem.fit_restarts_parallel(key, images, (3, 4), **options, num_threads=3, callback=told.append)
     expected = jaxem.fit_restarts(key, images, (3, 4), **options)
     for name in ("elbo", "status", "num_iterations", "num_scheduled"):
         np.testing.assert_allclose(getattr(found.runs, name), getattr(expected.runs, name), rtol=1e-4)
     np.testing.assert_allclose(found.best.history, expected.best.history, rtol=1e-5)
     assert found.diagnostics.num_steps == expected.diagnostics.num_steps
     assert len(set(np.round(found.runs.elbo, 2))) > 1
+    assert told[-1].ended
+    assert told[-1].num_left == 0
 
     last = {(progress.stage, progress.start): progress for progress in told}
     assert {start for _, start in last} == {0, 1, 2, 3}
-    assert told[-1].stage == "climbing"
+    assert told[-1].stage == ("EM" if search is None else "hard EM" if hard else "converging")
     if search is None:
-        assert {stage for stage, _ in last} == {"climbing"}
-        assert [last["climbing", number].num_steps for number in range(4)] == list(found.runs.num_iterations + 1)
-        assert [last["climbing", number].status for number in range(4)] == list(found.runs.status)
-        assert last["climbing", 2].elbo == found.runs.elbo[2]
-        assert told[-1].num_left == sum(4 - n for n in found.runs.num_iterations)
+        assert {stage for stage, _ in last} == {"EM"}
+        assert [last["EM", number].num_steps for number in range(4)] == list(found.runs.num_iterations + 1)
+        assert [last["EM", number].status for number in range(4)] == list(found.runs.status)
+        assert last["EM", 2].elbo == found.runs.elbo[2]
     else:
         winner = int(np.argmax(found.runs.elbo))
-        assert (last["climbing", winner].elbo, last["climbing", winner].status) == (found.best.elbo, found.best.status)
+        final = last[told[-1].stage, winner]
+        assert (final.elbo, final.status) == (found.best.elbo, found.best.status)
         assert (np.delete(found.runs.status, winner) == jaxem.Status.ABANDONED).all()

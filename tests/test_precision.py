@@ -7,8 +7,10 @@ import pytest
 from problems import cast, sample
 
 import jaxem
-from jaxem import model, stack, steps
-from jaxem.demo import TEMPLATE_SHAPE, demo_frames
+from jaxem.cli.demo import TEMPLATE_SHAPE, demo_frames
+from jaxem.model import images as model_images
+from jaxem.model import likelihood, objective, steps
+from jaxem.model.params import to_internal_units
 
 SIZE, HEIGHT, NUM_IMAGES = 320, 48, 6
 
@@ -33,13 +35,13 @@ def problem():
 
 def log_odds_and_bound(images, params):
     """As a fit computes them."""
-    prepared = stack.prepare(images, NUM_IMAGES)
-    scaled = model.to_stack(params, prepared.stack)
-    whole = prepared.stack.transforms
-    at_once = prepared.stack._replace(transforms=whole._replace(pairs=whole.pairs[0]))
-    odds = model.log_odds(at_once, model.terms(at_once, scaled), params.template.shape)
-    ratio = steps.expectation(prepared.stack, scaled, hard=False).ratio
-    return odds, steps.log_density(prepared.stack, prepared.totals, scaled, ratio)
+    workspace = model_images.make_workspace(images, NUM_IMAGES)
+    scaled = to_internal_units(params, workspace.images)
+    whole = workspace.images.spectra
+    at_once = workspace.images._replace(spectra=whole._replace(pairs=whole.pairs[0]))
+    odds = likelihood.log_odds(at_once, likelihood.shared_terms(at_once, scaled), params.template.shape)
+    ratio = steps.expectation(workspace, scaled, hard=False).ratio
+    return odds, objective.log_density(workspace.images, workspace.totals, scaled, ratio)
 
 
 def test_log_odds_and_bound_to_hundredths_of_a_nat(problem):
@@ -59,6 +61,17 @@ def test_log_odds_and_bound_to_hundredths_of_a_nat(problem):
     total, total64 = (float(each.high) + float(each.low) for each in (bound, bound64))
     assert abs(total64) > 2e6  # float32 holds only quarters of a nat there
     assert abs(total - total64) / NUM_IMAGES < 0.01
+
+
+def test_the_evidence_of_an_image_cancels_nothing(problem):
+    """With little noise the template explains nearly all of the squares about the background."""
+    if not jax.config.jax_enable_x64:
+        pytest.skip("float64 is switched off")
+    images, params = problem
+    params = params._replace(noise_scale=np.float32(2.0))
+    single = np.asarray(jaxem.log_likelihood(images, params), np.float64)
+    double = np.asarray(jaxem.log_likelihood(images.astype("float64"), cast(params, "float64")))
+    assert np.abs(single / double - 1).max() < 2e-7
 
 
 @pytest.mark.slow

@@ -13,7 +13,7 @@ import pytest
 from problems import random_params
 
 import jaxem
-from jaxem import results
+from jaxem.io import results
 
 
 @pytest.fixture(scope="module")

@@ -1,4 +1,4 @@
-"""The moves of the search: schedules, the start read off the images, recentring; and what they reach together."""
+"""The parts of the search: schedules, the start read off the images, recentring; and what they reach together."""
 
 import jax
 import jax.numpy as jnp
@@ -11,20 +11,20 @@ import jaxem
 from jaxem import Params
 
 
-def test_annealing_rises_to_one_and_releases_the_prior():
-    schedule = jaxem.annealing(4, start=0.125, release_steps=3)
+def test_annealing_rises_to_one_and_anneals_the_prior():
+    schedule = jaxem.annealing(4, start=0.125, prior_steps=3)
     np.testing.assert_allclose(schedule.inverse_temperature, [0.125, 0.25, 0.5, 1, 1, 1, 1])
     assert (schedule.prior_smoothing[:4] >= 1e4).all()
     assert (np.diff(schedule.prior_smoothing[3:]) < 0).all()
-    for wrong in ({"num_steps": -1}, {"start": 0.0}, {"start": 1.5}, {"release_steps": -1}):
+    for wrong in ({"num_steps": -1}, {"start": 0.0}, {"start": 1.5}, {"prior_steps": -1}):
         with pytest.raises(ValueError, match=next(iter(wrong))):
             jaxem.annealing(**wrong)
     for wrong in (
         {"annealing_steps": 0},
         {"inverse_temperature": 2.0},
-        {"recentrings": -1},
-        {"tries": -1},
-        {"release_steps": -1},
+        {"num_recentrings": -1},
+        {"num_trials": -1},
+        {"prior_annealing_steps": -1},
     ):
         with pytest.raises(ValueError, match=next(iter(wrong))):
             jaxem.Search(**wrong)
@@ -65,7 +65,7 @@ def test_a_schedule_is_left_when_nothing_is_in_doubt():
     truth = random_params(rng, (9, 11), (4, 5), noise_scale=0.02)
     images = sample(rng, truth, 20)[0].astype(np.float32)
     truth = cast(truth, np.float32)
-    schedule = jaxem.annealing(30, start=0.2, release_steps=30)
+    schedule = jaxem.annealing(30, start=0.2, prior_steps=30)
     found = jaxem.fit(images, truth, schedule=schedule)
     assert found.num_scheduled < 5
     np.testing.assert_allclose(found.elbo, jaxem.fit(images, truth).elbo, rtol=1e-5)
@@ -74,22 +74,22 @@ def test_a_schedule_is_left_when_nothing_is_in_doubt():
 
 
 @pytest.mark.parametrize(
-    ("num_images", "annealing", "release"), [(1000, 10, 13), (72, 20, 50), (54, 27, 58), (3, 40, 60)]
+    ("num_images", "annealing", "prior_annealing"), [(1000, 10, 13), (72, 20, 50), (54, 27, 58), (3, 40, 60)]
 )
-def test_few_images_are_annealed_and_released_more_slowly(num_images, annealing, release):
+def test_few_images_are_annealed_more_slowly(num_images, annealing, prior_annealing):
     search = jaxem.Search()
-    assert search.num_annealing_steps(num_images, (12, 9)) == annealing
-    assert search.num_release_steps(num_images, 100) == release
-    search = jaxem.Search(annealing_steps=7, release_steps=0)
-    assert search.num_annealing_steps(num_images, (12, 9)) == 7
-    assert search.num_release_steps(num_images, 100) == 0
+    assert search.annealing_steps_for(num_images, (12, 9)) == annealing
+    assert search.prior_annealing_steps_for(num_images, 100) == prior_annealing
+    search = jaxem.Search(annealing_steps=7, prior_annealing_steps=0)
+    assert search.annealing_steps_for(num_images, (12, 9)) == 7
+    assert search.prior_annealing_steps_for(num_images, 100) == 0
 
 
 def test_a_step_of_the_schedule_that_fails_says_so():
     images, params = random_problem(np.random.default_rng(62), (6, 8, 9), (3, 4))
     images[2, 3, 3] = np.nan
     images, params = images.astype(np.float32), cast(params, np.float32)
-    found = jaxem.fit(images, params, schedule=jaxem.annealing(3, release_steps=0))
+    found = jaxem.fit(images, params, schedule=jaxem.annealing(3, prior_steps=0))
     assert jaxem.Status(int(found.status)) == jaxem.Status.NONFINITE
     np.testing.assert_array_equal(found.params.template, params.template)
 
@@ -102,9 +102,9 @@ def test_a_template_lost_over_a_flat_background_is_found_in_single_images():
     images, _ = sample(rng, truth, 150)
     images = images.astype(np.float32)
     start = jaxem.random_params(jax.random.key(0), images, (4, 5))
-    hot = jaxem.fit(images, start, schedule=jaxem.annealing(20, start=0.1, release_steps=0), max_iterations=0)
+    hot = jaxem.fit(images, start, schedule=jaxem.annealing(20, start=0.1, prior_steps=0), max_iterations=0)
     assert float(hot.entropy) > 0.8 * np.log(143)
-    lost = jaxem.fit_restarts(jax.random.key(0), images, (4, 5), search=jaxem.Search(tries=0)).best
+    lost = jaxem.fit_restarts(jax.random.key(0), images, (4, 5), search=jaxem.Search(num_trials=0)).best
     assert np.abs(np.asarray(lost.params.template) - truth.template).max() > 1
     found = jaxem.fit_restarts(jax.random.key(0), images, (4, 5)).best
     assert float(found.entropy) < 0.1 * np.log(143)
@@ -117,13 +117,13 @@ def test_a_cut_is_the_window_that_stands_out():
     images[2, 3:5, 4:7] = 5
     images[3, 1:3, 0:3] = -3
     for rank, value, corner in [(0, 5, (3, 4)), (1, -3, (1, 0))]:
-        start = jaxem.cut_params(images, (2, 3), rank)
+        start = jaxem.init_from_crop(images, (2, 3), rank)
         np.testing.assert_allclose(start.template, value, rtol=1e-5, err_msg=f"{corner}")
         np.testing.assert_allclose(start.background, images.mean(axis=0), atol=1e-6)
         np.testing.assert_allclose(start.noise_scale, np.sqrt(images.var(axis=0).mean()), rtol=1e-5)
         np.testing.assert_allclose(start.prior, 1 / 42)
     with pytest.raises(ValueError, match="rank must be at least 0"):
-        jaxem.cut_params(images, (2, 3), -1)
+        jaxem.init_from_crop(images, (2, 3), -1)
 
 
 def test_wrong_schedules_are_refused():
@@ -146,12 +146,12 @@ def test_the_start_read_off_the_images_is_where_they_vary():
     rng = np.random.default_rng(64)
     images = 3 + 0.1 * rng.normal(size=(40, 11, 14))
     images[::2, 4:7, 6:11] += 2
-    start = jaxem.varying_params(images, (3, 5))
+    start = jaxem.init_from_variance(images, (3, 5))
     np.testing.assert_allclose(start.template, images.mean(axis=0)[4:7, 6:11], rtol=1e-5)
     assert np.abs(start.background - 3).max() < 0.1
     np.testing.assert_allclose(start.noise_scale, np.sqrt(images.var(axis=0).mean()), rtol=1e-5)
     np.testing.assert_allclose(start.prior, 1 / 90)
-    whole = jaxem.varying_params(images, (11, 14))  # nothing is left to fill it with
+    whole = jaxem.init_from_variance(images, (11, 14))  # nothing is left to fill it with
     assert np.isfinite(whole.background).all()
 
 

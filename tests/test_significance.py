@@ -6,9 +6,9 @@ import pytest
 from problems import random_params, sample
 
 import jaxem
-from jaxem.significance import log_likelihood_without_template
+from jaxem.assess.significance import log_likelihood_without_template
 
-QUICK = {"search": jaxem.Search(annealing_steps=3, recentrings=0, release_steps=0), "max_iterations": 3}
+QUICK = {"search": jaxem.Search(annealing_steps=3, num_recentrings=0, prior_annealing_steps=0), "max_iterations": 3}
 
 
 def test_the_likelihood_without_a_template(dtype):

@@ -5,11 +5,11 @@ import functools
 import jax
 import jax.numpy as jnp
 import numpy as np
-import oracle
 import pytest
 from problems import random_params, random_problem, random_probs, sample
 
 import jaxem
+from jaxem.assess import reference as oracle
 
 pytestmark = pytest.mark.slow  # together; and what is true does not hang on versions
 

@@ -1,0 +1,207 @@
+"""What every command takes and says of itself, and nothing else.
+
+Each body puts its arguments in order, imports the file that does the work, and calls it. The import is late because
+JAX, matplotlib and the readers of frames take seconds, for which help, versions and mistyped options must not wait.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from jaxem.cli.parameters import (
+    CheckpointOption,
+    ChosenOption,
+    CountOption,
+    CropOption,
+    DrawnModelOption,
+    EstimateOption,
+    EveryOption,
+    FramesArgument,
+    FramesOutOption,
+    GreyOption,
+    HardOption,
+    InfoShapeOption,
+    IterationsOption,
+    JsonOption,
+    ModelOption,
+    OutOption,
+    PictureOption,
+    PlainOption,
+    QuietOption,
+    RestartsOption,
+    ResultArgument,
+    ResumeOption,
+    SeedOption,
+    ShapeOption,
+    ShownFramesOption,
+    ShownNumberOption,
+    SmoothingOption,
+    SpeedOption,
+    TablesOutOption,
+    ToleranceOption,
+)
+from jaxem.cli.requests import FRAMES_PER_SECOND, FitRequest, FrameChoice, Reporting, choose_frames, parse_shape
+
+
+def demo(
+    out: OutOption = Path("jaxem-demo"),
+    seed: SeedOption = FitRequest.seed,
+    quiet: QuietOption = False,
+    json: JsonOption = False,
+) -> int:
+    """Hide a face in noisy photographs, find it again, and compare with the truth.
+
+    Example: jaxem demo
+    """
+    reporting = Reporting(quiet, json)
+    from jaxem.cli import fitting
+
+    return fitting.run_demo(seed, out, reporting)
+
+
+def info(
+    frames: FramesArgument,
+    template_shape: InfoShapeOption = None,
+    estimate: EstimateOption = False,
+    crop: CropOption = None,
+    chosen: ChosenOption = None,
+    every: EveryOption = FrameChoice.every,
+    grey: GreyOption = FrameChoice.grey,
+) -> int:
+    """Look at FRAMES before the work: what they are, what is wrong with them, and what a fit will need.
+
+    Example: jaxem info frames/
+
+    How long a fit will take: jaxem info frames/ --template-shape 60 40 --estimate
+    """
+    choice = choose_frames(frames, crop, chosen, every, grey)
+    shape = None if template_shape is None else parse_shape(template_shape)
+    from jaxem.cli import inspecting
+
+    return inspecting.info(choice, shape, estimate)
+
+
+def fit(
+    frames: FramesArgument,
+    template_shape: ShapeOption,
+    out: OutOption,
+    num_restarts: RestartsOption = FitRequest.num_restarts,
+    seed: SeedOption = FitRequest.seed,
+    hard: HardOption = FitRequest.hard,
+    prior_smoothing: SmoothingOption = FitRequest.prior_smoothing,
+    max_iterations: IterationsOption = FitRequest.max_iterations,
+    tolerance: ToleranceOption = FitRequest.tolerance,
+    plain: PlainOption = FitRequest.plain,
+    crop: CropOption = None,
+    chosen: ChosenOption = None,
+    every: EveryOption = FrameChoice.every,
+    grey: GreyOption = FrameChoice.grey,
+    checkpoint: CheckpointOption = None,
+    resume: ResumeOption = False,
+    quiet: QuietOption = False,
+    json: JsonOption = False,
+) -> int:
+    """Find the template hidden in FRAMES.
+
+    Example: jaxem fit frames/ --template-shape 60 40 --out found
+
+    Work that must survive: jaxem fit ... --checkpoint saved, and after whatever ended it the same with --resume.
+    """
+    shape = parse_shape(template_shape)
+    choice = choose_frames(frames, crop, chosen, every, grey)
+    request = FitRequest(shape, num_restarts, seed, hard, prior_smoothing, max_iterations, tolerance, plain)
+    reporting = Reporting(quiet, json, checkpoint, resume)
+    from jaxem.cli import fitting
+
+    return fitting.fit(choice, request, out, reporting)
+
+
+def locate(
+    frames: FramesArgument,
+    model: ModelOption,
+    out: TablesOutOption,
+    crop: CropOption = None,
+    chosen: ChosenOption = None,
+    every: EveryOption = FrameChoice.every,
+    grey: GreyOption = FrameChoice.grey,
+) -> int:
+    """Find where a template that was found before is in each of FRAMES.
+
+    Writes for each frame, by its number counted from 0, row and column of the template's upper left pixel, the log
+    evidence (nats), and the confidence: the probability of just that place.
+
+    Example: jaxem locate new-frames/ --model found/result.npz --out places
+    """
+    choice = choose_frames(frames, crop, chosen, every, grey)
+    from jaxem.cli import applying
+
+    return applying.locate(choice, model, out)
+
+
+def restore(
+    frames: FramesArgument,
+    model: ModelOption,
+    out: FramesOutOption,
+    fps: SpeedOption = FRAMES_PER_SECOND,
+    crop: CropOption = None,
+    chosen: ChosenOption = None,
+    every: EveryOption = FrameChoice.every,
+    grey: GreyOption = FrameChoice.grey,
+) -> int:
+    """Write each of FRAMES without its noise: the background, and the template at its most probable place.
+
+    Whole numbers stay on their scale, rounded; what a PNG or a video cannot hold is stretched, and the scale is said.
+
+    Example: jaxem restore frames/ --model found/result.npz --out clean.mp4
+    """
+    choice = choose_frames(frames, crop, chosen, every, grey)
+    from jaxem.cli import applying
+
+    return applying.restore(choice, model, out, fps)
+
+
+def simulate(
+    out: FramesOutOption, model: DrawnModelOption = None, num_images: CountOption = 300, seed: SeedOption = 0
+) -> int:
+    """Draw noisy frames from a result, or a face hidden in noise where there is none.
+
+    The true corners go to corners.csv in the folder, or to a file of the same name with -corners.csv beside the one
+    file. The same seed gives the same frames: those of jaxem.simulate with jax.random.key(seed).
+
+    Example: jaxem simulate --model found/result.npz --num-images 500 --out stack.npy
+    """
+    from jaxem.cli import simulating
+
+    return simulating.simulate(model, num_images, seed, out)
+
+
+def plot(
+    result: ResultArgument,
+    out: PictureOption,
+    frames: ShownFramesOption = None,
+    number: ShownNumberOption = 0,
+    crop: CropOption = None,
+    grey: GreyOption = FrameChoice.grey,
+) -> int:
+    """Draw the summary figure of a saved result again, with a frame if FRAMES are given.
+
+    Example: jaxem plot found/result.npz --out figure.png --frames frames/
+    """
+    only = f"{number}:{number + 1 if number != -1 else ''}"
+    choice = None if frames is None else choose_frames(frames, crop, only, 1, grey)
+    from jaxem.cli import applying
+
+    return applying.plot(result, out, choice)
+
+
+def doctor() -> int:
+    """Show versions, devices and speed, and check that this machine computes rightly.
+
+    Example: jaxem doctor
+    """
+    from jaxem.cli import doctor
+
+    return doctor.examine()
+
+
+COMMANDS = (demo, info, fit, locate, restore, simulate, plot, doctor)

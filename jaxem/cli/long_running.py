@@ -1,0 +1,98 @@
+"""What commands that work long share: how they show it, and how they survive being ended."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import sys
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+import jaxem
+from jaxem.cli.parameters import spelling
+from jaxem.cli.progress import Display, JsonDisplay, PlainDisplay
+from jaxem.cli.requests import FitRequest, Reporting
+from jaxem.cli.text import InterruptedRunError, warn
+from jaxem.runtime.checkpoint import Checkpointer
+from jaxem.runtime.errors import ArgumentValueError, CheckpointError
+
+USERS_ERROR = 2
+DIGEST_LENGTH = 16  # hexadecimal digits
+
+
+def choose_display(reporting: Reporting, num_images: int) -> Display:
+    """The display that was asked for, live only on a terminal."""
+    if reporting.quiet:
+        return Display(num_images)
+    if reporting.json:
+        return JsonDisplay(num_images)
+    if not sys.stdout.isatty() or os.environ.get("TERM") in ("dumb", "unknown"):
+        return PlainDisplay(num_images)
+    from jaxem.cli.live_table import LiveDisplay  # imports rich, which nothing else here needs
+
+    return LiveDisplay(num_images)
+
+
+def fingerprint_of(images: np.ndarray, request: FitRequest) -> dict[str, str]:
+    """What makes two runs the same: frames, options, and what computes them."""
+    digest = hashlib.sha256(np.ascontiguousarray(images).data).hexdigest()[:DIGEST_LENGTH]
+    size = " x ".join(map(str, images.shape))
+    options = {spelling(field.name): _plainly(getattr(request, field.name)) for field in fields(request)}
+    versions = {
+        "version of jaxem": jaxem.__version__,
+        "version of jax": f"{jax.__version__} on {jax.default_backend()}",
+    }
+    return {"stack of frames": f"{size} {images.dtype} with digest {digest}", **options, **versions}
+
+
+def open_checkpointer(reporting: Reporting, fingerprint: dict[str, str], display: Display) -> Checkpointer:
+    """Where to save what is done, with what was saved before if that is to be gone on from.
+
+    Raises:
+        ArgumentValueError: there is something that would be overwritten.
+        CheckpointError: what is there cannot be used.
+    """
+    folder = reporting.checkpoint
+    if folder is None:
+        return Checkpointer()
+    checkpointer = Checkpointer(folder, fingerprint)
+    if not reporting.resume:
+        if checkpointer.is_there():
+            problem = f"{folder} holds checkpoints; add --resume or choose an empty folder."
+            raise ArgumentValueError("checkpoint", problem)
+        checkpointer.write()  # finds out before the work whether it can be written
+        return checkpointer
+    found = checkpointer.read()
+    for path in checkpointer.damaged:
+        warn(f"{path} is damaged and was passed over")
+    source = f"going on from {found}" if found else f"nothing in {folder} yet; beginning"
+    display.note("resumed", source, path=str(found) if found else None)
+    return checkpointer
+
+
+def save_interrupted(checkpointer: Checkpointer, fingerprint: dict[str, str], out: Path) -> InterruptedRunError:
+    """Save what is done, in the folder of the results if no other was given, and say where.
+
+    Raises:
+        KeyboardInterrupt: there is nothing to save.
+    """
+    flags = "--resume"
+    if checkpointer.folder is None:
+        if not checkpointer.entries:
+            raise KeyboardInterrupt
+        checkpointer.folder, checkpointer.fingerprint = out / "checkpoint", fingerprint
+        flags = f"--checkpoint {checkpointer.folder} --resume"
+    try:
+        checkpointer.write()
+    except CheckpointError as error:
+        problem = f"interrupted, and what was done could not be saved: {error}"
+        return InterruptedRunError(problem, exit_code=USERS_ERROR)
+    return InterruptedRunError(f"interrupted; what was done is saved in {checkpointer.folder}; go on with {flags}")
+
+
+def _plainly(value: Any) -> str:
+    return " ".join(map(str, value)) if isinstance(value, tuple) else str(value)

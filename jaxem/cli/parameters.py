@@ -1,0 +1,127 @@
+"""Arguments and options that commands share, and how their names are spelled. Imports nothing slow."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+# What the library calls arguments, where that is not the option's name with underscores.
+SPELLINGS = {
+    "path": "FRAMES",
+    "images": "FRAMES",
+    "result": "RESULT",
+    "params": "--model",
+    "num_restarts": "--restarts",
+}
+GREYS = "luma|mean|red|green|blue"  # as `jaxem.io.frames` has them, which would import NumPy
+
+
+def spelling(argument: str) -> str:
+    """What the command line calls an argument of the library."""
+    return SPELLINGS.get(argument, f"--{argument.replace('_', '-')}")
+
+
+def whole(text: str) -> int:
+    """A whole number, as a command line spells it."""
+    try:
+        return int(text)
+    except ValueError:
+        raise typer.BadParameter(f"{text!r} is not a whole number.") from None
+
+
+def real(text: str) -> float:
+    """A number, as a command line spells it."""
+    try:
+        return float(text)
+    except ValueError:
+        raise typer.BadParameter(f"{text!r} is not a number.") from None
+
+
+FRAMES_HELP = (
+    "A folder or a quoted pattern of PNG, JPEG or TIFF frames; a stack (K, H, W) in .npy, .npz, TIFF, MRC, HDF5 or "
+    "Zarr, file::name where a file holds several; or a video."
+)
+FramesArgument = Annotated[Path, typer.Argument(metavar="FRAMES", help=FRAMES_HELP)]
+CropOption = Annotated[
+    tuple[str, str, str, str] | None,
+    typer.Option(metavar="ROW COLUMN HEIGHT WIDTH", help="Take this part of each frame alone, in pixels."),
+]
+ChosenOption = Annotated[
+    str | None,
+    typer.Option(
+        "--frames",
+        metavar="FIRST:LAST",
+        help="Take these frames alone, counted from 0, the last left out, negative from the end, as in 10:200 or -50:.",
+    ),
+]
+EveryOption = Annotated[int, typer.Option(metavar="N", parser=whole, help="Take every N-th frame of those.")]
+GreyOption = Annotated[str, typer.Option(metavar=GREYS, help="How colour becomes grey.")]
+
+ModelOption = Annotated[
+    Path, typer.Option(metavar="RESULT", help="The result.npz of jaxem fit, or what jaxem.save wrote.")
+]
+DrawnModelOption = Annotated[
+    Path | None,
+    typer.Option(metavar="RESULT", help="The result.npz to draw from; the demonstration's truth if none is given."),
+]
+ResultArgument = Annotated[Path, typer.Argument(metavar="RESULT", help="The result.npz of jaxem fit.")]
+
+OutOption = Annotated[Path, typer.Option(metavar="DIR", help="Folder for result.npz and figure.png.")]
+TablesOutOption = Annotated[Path, typer.Option(metavar="DIR", help="Folder for positions.csv and positions.npz.")]
+FramesOutOption = Annotated[
+    Path,
+    typer.Option(metavar="OUT", help="Folder for PNG files, or a .tif, .npy, .mp4, .avi, .mkv or .gif file."),
+]
+PictureOption = Annotated[Path, typer.Option(metavar="FILE", help="The picture, .png, .pdf or .svg.")]
+
+ShapeOption = Annotated[
+    tuple[str, str], typer.Option(metavar="H W", help="Height and width of the template, as in 60 40.")
+]
+InfoShapeOption = Annotated[
+    tuple[str, str] | None,
+    typer.Option(
+        metavar="H W", help="Height and width of the template to estimate for; by default a quarter of the frame's."
+    ),
+]
+EstimateOption = Annotated[
+    bool, typer.Option("--estimate", help="Fit some of the frames for a moment, to tell how long a fit will take.")
+]
+RestartsOption = Annotated[
+    int | None,
+    typer.Option(
+        "--restarts",
+        metavar="N",
+        parser=whole,
+        help="Starting points, by default 2, or 10 with --plain; the best is kept.",
+    ),
+]
+PlainOption = Annotated[
+    bool,
+    typer.Option("--plain", help="No search: independent EM runs from random starts, as in the literature."),
+]
+SeedOption = Annotated[int, typer.Option(metavar="N", parser=whole, help="Seed of all that is random.")]
+HardOption = Annotated[bool, typer.Option("--hard", help="Hard EM: one corner an image instead of probabilities.")]
+SmoothingOption = Annotated[
+    float, typer.Option(metavar="A", parser=real, help="Pseudo-counts spread evenly over all corners.")
+]
+IterationsOption = Annotated[int, typer.Option(metavar="N", parser=whole, help="Iterations of a run at most.")]
+ToleranceOption = Annotated[
+    float, typer.Option(metavar="T", parser=real, help="Least gain that counts, nats per image.")
+]
+
+CheckpointOption = Annotated[
+    Path | None,
+    typer.Option(metavar="DIR", help="Save every few seconds, in this folder, all that is needed to go on."),
+]
+ResumeOption = Annotated[
+    bool, typer.Option("--resume", help="Go on from what --checkpoint saved; the result is that of one whole run.")
+]
+QuietOption = Annotated[bool, typer.Option("--quiet", "-q", help="Say nothing but warnings and errors.")]
+JsonOption = Annotated[bool, typer.Option("--json", help="One JSON object a line instead of words.")]
+
+SpeedOption = Annotated[float, typer.Option(metavar="N", parser=real, help="Frames a second of a video.")]
+CountOption = Annotated[int, typer.Option(metavar="N", parser=whole, help="How many frames.")]
+ShownFramesOption = Annotated[Path | None, typer.Option(metavar="FRAMES", help=f"Show one of these. {FRAMES_HELP}")]
+ShownNumberOption = Annotated[int, typer.Option(metavar="N", parser=whole, help="Which one, counted from 0.")]

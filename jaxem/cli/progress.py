@@ -1,0 +1,155 @@
+"""What a search shows while it runs: plain lines, lines for machines, or nothing (extra ``app``).
+
+With ``--json`` each line is an object with the keys ``event`` and, but for progress, ``text``, which says the same in
+words; numbers that are not finite are null. The events and their other keys:
+
+========  ==============================================================================================================
+event     keys
+========  ==============================================================================================================
+frames    shape, [K, H, W]; dtype. Not of ``jaxem demo``
+resumed   path, the checkpoint gone on from, or null if there was none
+progress  seconds since the beginning, and the fields of `jaxem.Progress`: start, from 1; stage; num_steps; num_left;
+          elbo and gain, nats; ended; status, by its name; is_better
+result    start, from 1, of the best; status; elbo, nats; noise_scale; contrast; effective_positions; warnings, a list
+wrote     paths, a list
+truth     of ``jaxem demo``
+========  ==============================================================================================================
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import sys
+import time
+from types import TracebackType
+from typing import Any, Self
+
+from jaxem.cli.text import say
+from jaxem.runtime.text import plural
+from jaxem.search.progress import ENDING_STAGES, STAGE_NAMES, Progress
+from jaxem.search.stages import StageKind
+
+ANNEALING, TRIAL = STAGE_NAMES[StageKind.ANNEAL], STAGE_NAMES[StageKind.TRIAL]
+RECENTRING = STAGE_NAMES[StageKind.RECENTRE]
+ORDINALS = ("first", "second", "third")
+BEST_SO_FAR, NOT_THE_BEST = "best so far", "not the best"
+SECONDS_BETWEEN_SIGNS = 10.0  # of life, which plain lines give while a stage goes on
+
+
+class Display:
+    """Shows nothing; the others show the same things in their own ways.
+
+    Args:
+        num_images: of which objectives are given the mean.
+    """
+
+    def __init__(self, num_images: int = 1) -> None:
+        self.num_images = num_images
+        self.began = time.monotonic()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        pass
+
+    def note(self, event: str, *lines: str, **facts: Any) -> None:
+        """Something that happened, in words and in facts."""
+
+    def progress(self, progress: Progress) -> None:
+        """How far a run is; called in its thread, one call at a time."""
+
+
+class PlainDisplay(Display):
+    """A line when a stage ends, and now and then while it goes on."""
+
+    def __init__(self, num_images: int) -> None:
+        super().__init__(num_images)
+        self.story, self.spoke = Story(num_images), self.began
+
+    def note(self, event: str, *lines: str, **facts: Any) -> None:
+        self.story.note(event)
+        for line in lines:
+            say(line)
+
+    def progress(self, progress: Progress) -> None:
+        lines = self.story.news(progress)
+        if not lines and time.monotonic() - self.spoke >= SECONDS_BETWEEN_SIGNS:
+            lines = [self.story.describe(progress)]
+        for line in lines:
+            self.spoke = time.monotonic()
+            say(f"  {line}")
+
+
+class JsonDisplay(Display):
+    """A JSON object a line."""
+
+    def note(self, event: str, *lines: str, **facts: Any) -> None:
+        self._write({"event": event, "text": "\n".join(lines), **facts})
+
+    def progress(self, progress: Progress) -> None:
+        facts = {**progress._asdict(), "status": progress.status.name, "start": progress.start + 1}
+        self._write({"event": "progress", "seconds": round(time.monotonic() - self.began, 3), **facts})
+
+    def _write(self, facts: dict[str, Any]) -> None:
+        finite = {name: None if isinstance(x, float) and not math.isfinite(x) else x for name, x in facts.items()}
+        sys.stdout.write(json.dumps(finite) + "\n")
+        sys.stdout.flush()
+
+
+class Story:
+    """Puts into words what became of each stage, which depends on those before it.
+
+    Args:
+        num_images: of which objectives are given the mean.
+    """
+
+    def __init__(self, num_images: int) -> None:
+        self.num_images = num_images
+        self.best_annealed = -math.inf
+        self.num_recentrings: int | None = 0  # None where some may have ended before this process began
+        self.trials_told = False
+
+    def note(self, event: str) -> None:
+        """Something that happened besides progress."""
+        if event == "resumed":
+            self.num_recentrings = None
+
+    def news(self, progress: Progress) -> list[str]:
+        """What is worth a line: that a stage has ended, and how. To be called with all progress, once."""
+        if progress.stage == TRIAL:
+            told, self.trials_told = self.trials_told, True
+            return [] if told else ["annealing has lost the template; trial starts from single frames follow"]
+        if not progress.ended:
+            return []
+        line = self.describe(progress)
+        if progress.stage == ANNEALING:
+            self.best_annealed = max(self.best_annealed, progress.elbo)
+        if progress.stage == RECENTRING and self.num_recentrings is not None:
+            self.num_recentrings += 1
+        return [line]
+
+    def describe(self, progress: Progress) -> str:
+        """One line on how a stage ended, or where it is."""
+        steps, stage = plural(progress.num_steps, "step"), self.stage(progress)
+        state = f" ended after {steps}: {self.outcome(progress)}" if progress.ended else f", {steps} so far"
+        return f"start {progress.start + 1:2}: {progress.elbo / self.num_images:12.2f} nats an image, {stage}{state}"
+
+    def stage(self, progress: Progress) -> str:
+        """The stage, with its number where there are several of its kind."""
+        if progress.stage != RECENTRING or self.num_recentrings is None:
+            return progress.stage
+        return " ".join([*ORDINALS[self.num_recentrings :][:1], progress.stage])
+
+    def outcome(self, progress: Progress) -> str:
+        """What became of a stage that has ended; "" of one that has not."""
+        if not progress.ended:
+            return ""
+        if progress.stage in ENDING_STAGES:
+            return progress.status.in_words
+        if progress.stage == ANNEALING:  # the starts are annealed side by side, so that none knows of the others
+            return BEST_SO_FAR if progress.elbo > self.best_annealed else NOT_THE_BEST
+        return BEST_SO_FAR if progress.is_better else "no better, dropped"

@@ -1,0 +1,105 @@
+"""What a person asks for, checked for its form alone and carried as one object each. Imports nothing slow."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from jaxem.runtime.errors import ArgumentValueError
+
+FRAMES_PER_SECOND = 10.0  # of a video
+
+
+@dataclass(frozen=True)
+class FrameChoice:
+    """Which frames, by the arguments of `jaxem.io.read_frames`."""
+
+    path: Path
+    crop: tuple[int, ...] | None = None
+    frames: tuple[int | None, int | None] | None = None
+    every: int = 1
+    grey: str = "luma"
+
+    def numbers(self, count: int) -> list[int]:
+        """Numbers of so many chosen frames in their file, or among the chosen where those are counted from the end."""
+        first = 0 if self.frames is None else self.frames[0] or 0
+        return [first + self.every * place for place in range(count)] if first >= 0 else list(range(count))
+
+
+@dataclass(frozen=True)
+class FitRequest:
+    """What a search takes besides the images, by the arguments of `jaxem.fit_restarts_parallel`.
+
+    A plain one is of independent runs, without a search. Checkpoints are of one request: a new field makes those that
+    were saved before useless.
+    """
+
+    template_shape: tuple[int, int]
+    num_restarts: int | None = None
+    seed: int = 0
+    hard: bool = False
+    prior_smoothing: float = 0.0
+    max_iterations: int = 50
+    tolerance: float = 1e-3
+    plain: bool = False
+
+
+@dataclass(frozen=True)
+class Reporting:
+    """How long work is shown, and how it survives being ended.
+
+    Raises:
+        ArgumentValueError: two that exclude each other, or one that needs another.
+    """
+
+    quiet: bool = False
+    json: bool = False
+    checkpoint: Path | None = None
+    resume: bool = False
+
+    def __post_init__(self) -> None:
+        if self.quiet and self.json:
+            raise ArgumentValueError("quiet", "and --json exclude each other; choose one.")
+        if self.resume and self.checkpoint is None:
+            raise ArgumentValueError("resume", "needs --checkpoint DIR, the folder to go on from.")
+
+
+def parse_shape(words: tuple[str, str]) -> tuple[int, int]:
+    """Height and width, as a command line spells them."""
+    try:
+        return int(words[0]), int(words[1])
+    except ValueError:
+        given = " ".join(words)
+        problem = f"must be two whole numbers as in 60 40, but is {given!r}."
+        raise ArgumentValueError("template_shape", problem) from None
+
+
+def choose_frames(
+    path: Path, crop: tuple[str, str, str, str] | None, frames: str | None, every: int, grey: str
+) -> FrameChoice:
+    """Which frames, as a command line spells it."""
+    return FrameChoice(
+        path,
+        None if crop is None else _parse_crop(crop),
+        None if frames is None else _parse_range(frames),
+        every,
+        grey,
+    )
+
+
+def _parse_crop(words: tuple[str, str, str, str]) -> tuple[int, ...]:
+    try:
+        return tuple(int(word) for word in words)
+    except ValueError:
+        given = " ".join(words)
+        problem = f"must be four whole numbers as in 10 20 100 120, but is {given!r}."
+        raise ArgumentValueError("crop", problem) from None
+
+
+def _parse_range(text: str) -> tuple[int | None, int | None]:
+    """FIRST:LAST, each of which may be left out."""
+    try:
+        first, last = (int(end) if end.strip() else None for end in text.split(":"))
+    except ValueError:
+        raise ArgumentValueError("frames", f"must be FIRST:LAST as in 10:200, but is {text!r}.") from None
+    return first, last

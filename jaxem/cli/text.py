@@ -1,0 +1,45 @@
+"""How the command line speaks: lines on the screen, warnings beside them, and what is said of an interruption.
+
+Imports nothing slow.
+"""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING
+
+from jaxem.runtime.text import plural, printable
+
+if TYPE_CHECKING:
+    import numpy as np
+
+INTERRUPTED = 130  # as shells say it
+
+
+class InterruptedRunError(Exception):
+    """An interruption of which there is more to say than that nothing was written.
+
+    Args:
+        message: what became of what was done.
+        exit_code: of the command.
+    """
+
+    def __init__(self, message: str, exit_code: int = INTERRUPTED) -> None:
+        super().__init__(message)
+        self.exit_code = exit_code
+
+
+def say(line: str) -> None:
+    """Print a line at once: that it cannot be written must be noticed here and not when the program has ended."""
+    print(printable(line), flush=True)
+
+
+def warn(line: str) -> None:
+    """Print a warning, which is no part of what was asked for."""
+    print(f"jaxem: warning: {printable(line)}", file=sys.stderr)
+
+
+def describe_frames(images: np.ndarray) -> str:
+    """Number, size and type of the frames."""
+    count, height, width = images.shape
+    return f"{plural(count, 'frame')} of {height} x {width} {images.dtype}"

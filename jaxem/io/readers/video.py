@@ -1,0 +1,132 @@
+"""Frames of a video file."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from jaxem.io.readers.source import FramesError, Source, check_claim, check_memory, library, regular_size
+
+CONTAINERS = "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,gif,mpegts,mpeg,flv,asf,ogg,yuv4mpegpipe"
+"""What FFmpeg may take the file for: formats that hold their pictures themselves, no lists of other files."""
+DECODERS = (
+    "h264,hevc,libdav1d,av1,vp8,vp9,libvpx,libvpx-vp9,mpeg1video,mpeg2video,mpeg4,msmpeg4v3,msmpeg4v2,mjpeg,ffv1,"
+)
+DECODERS += (
+    "huffyuv,ffvhuff,utvideo,rawvideo,gif,png,prores,dnxhd,theora,wmv1,wmv2,wmv3,vc1,h263,flv,dvvideo,qtrle,v210"
+)
+FULL_RANGE = 2  # black is 0, not 16
+MOST_PIXELS = 2**26
+SMALL_FRAME = 64 * 2**20
+"""Bytes of a frame that even the shortest file may have: videos of what hardly moves pack without bound."""
+THREADS = "SLICE", 4
+"""Parts of a frame side by side: with frames side by side FFmpeg loses errors and marks damage too late."""
+FRAMES_IN_FLIGHT = 24  # references and what waits
+
+
+@contextmanager
+def open_video(path: Path, name: str | None, whole_grey: bool) -> Iterator[Source]:
+    """The first video stream of a file.
+
+    Args:
+        path: the file.
+        name: for other forms.
+        whole_grey: the decoder makes the frames grey, by luma; otherwise they come as red, green and blue.
+    """
+    size = regular_size(path)
+    av = library("av", path)
+    number = _count_packets(av, path)
+    with _opened(av, path) as container:
+        stream = _video_stream(path, container)
+        codec = stream.codec_context
+        height, width = codec.height, codec.width
+        if not (height > 0 and width > 0 and codec.pix_fmt):
+            raise ValueError("no pictures of a known size")
+        check_claim(path, max(0, height * width * 3 - SMALL_FRAME), size)
+        check_memory(path, height * width * 3 * FRAMES_IN_FLIGHT)
+        if codec.name not in DECODERS.split(","):
+            raise ValueError(f"{codec.name} is no kind of video that is read here")
+        codec.thread_type, codec.thread_count = THREADS
+        deep = whole_grey and max(component.bits for component in codec.format.components) > 8
+        pixel = ("gray16le" if deep else "gray") if whole_grey else "rgb24"
+        shape = (number, height, width) if whole_grey else (number, height, width, 3)
+        dtype = np.dtype(np.uint16 if deep else np.uint8)
+        yield _Video(path, shape, dtype, pixel, container.decode(stream), lambda: _count_frames(av, path))
+
+
+@dataclass
+class _Video:
+    """Decoded forwards, as the frames are asked for."""
+
+    path: Path
+    shape: tuple[int, ...]
+    dtype: np.dtype[Any]
+    pixel: str
+    frames: Iterator[Any]
+    count: Any
+    stored_bytes: int | None = None
+    position: int = field(default=0)
+
+    def read(self, numbers: range, rows: slice, columns: slice) -> np.ndarray:
+        wanted = iter(numbers)
+        number = next(wanted, None)
+        cut: list[np.ndarray] = []
+        while number is not None and (frame := next(self.frames, None)) is not None:
+            if self.position == number:
+                cut.append(self._pixels(frame)[rows, columns].copy())
+                number = next(wanted, None)
+            self.position += 1
+        return np.stack(cut) if cut else np.empty((0, 0, 0), self.dtype)
+
+    def _pixels(self, frame: Any) -> np.ndarray:
+        if frame.is_corrupt:
+            raise ValueError(f"frame {self.position}, counted from 0, is damaged")
+        if (frame.height, frame.width) != self.shape[1:3]:
+            raise FramesError(
+                f"{self.path}: frames must be of one size, but frame 0 is {self.shape[1]} x {self.shape[2]} "
+                f"and frame {self.position} is {frame.height} x {frame.width}."
+            )
+        whole = {"src_color_range": "JPEG"} if frame.color_range == FULL_RANGE else {}  # some versions forget it
+        return frame.to_ndarray(format=self.pixel, dst_color_range="JPEG", **whole)
+
+
+def _opened(av: Any, path: Path) -> Any:
+    return av.open(
+        f"file:{path.absolute()}",  # a name with a colon is no address
+        options={
+            "format_whitelist": CONTAINERS,
+            "protocol_whitelist": "file",
+            "max_pixels": str(MOST_PIXELS),
+            "max_streams": "64",
+        },
+    )
+
+
+def _video_stream(path: Path, container: Any) -> Any:
+    if not container.streams.video:
+        raise FramesError(f"{path} holds no video.")
+    return container.streams.video[0]
+
+
+def _count_packets(av: Any, path: Path) -> int:
+    """At least as many as there are frames, without decoding."""
+    with _opened(av, path) as container:
+        stream = _video_stream(path, container)
+        number = 0
+        for packet in container.demux(stream):
+            if packet.is_corrupt:
+                raise ValueError("it ends too early")
+            number += packet.size > 0
+    return number
+
+
+def _count_frames(av: Any, path: Path) -> int:
+    with _opened(av, path) as container:
+        stream = _video_stream(path, container)
+        stream.codec_context.thread_type, stream.codec_context.thread_count = THREADS
+        return sum(1 for _ in container.decode(stream))

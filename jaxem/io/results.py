@@ -1,0 +1,241 @@
+"""Results in files: `save` and `load`, to the bit and without pickle.
+
+A file is an ``.npz`` archive of plain arrays, readable by NumPy alone. Each is named by the fields that lead to it,
+joined by dots, without ``best`` and ``params``; so `Restarts` has ``template``, ``elbo``, ``runs.template``,
+``diagnostics.gap``. One array more, ``jaxem``, says what the file holds, the version of this format, and that of the
+package.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from types import NoneType
+from typing import Any, get_args, get_type_hints
+
+import jax
+import numpy as np
+
+import jaxem
+from jaxem.assess.significance import NoiseCheck
+from jaxem.io.npz import read_arrays
+from jaxem.model.params import Params, Positions, Posterior
+from jaxem.runtime.files import write_atomically
+from jaxem.runtime.text import listed
+from jaxem.search.restarts import Restarts
+from jaxem.solvers.diagnostics import Diagnostics
+from jaxem.solvers.result import Fit, Status
+from jaxem.solvers.schedule import Schedule
+
+FORMAT = 1
+HEADER = "jaxem"
+MOST_LISTED = 5
+KINDS = {
+    kind.__name__: kind for kind in (Params, Posterior, Positions, Fit, Schedule, Restarts, Diagnostics, NoiseCheck)
+}
+LEFT_OUT = ("best", "params")
+
+# The last axes of each array, in `runs` behind that of the runs; letters stand for sizes, the same letter for the same
+# size. Before them there may be axes of `vmap`, the same ones everywhere in a result.
+AXES = {
+    "template": "hw",
+    "background": "HW",
+    "prior": "PQ",
+    "probs": "KPQ",
+    "log_evidence": "K",
+    "corners": "K2",
+    "log_joint": "K",
+    "history": "m",
+    "inverse_temperature": "n",
+    "prior_smoothing": "n",
+    "noise_gains": "r",
+}
+WHOLE = ("num_iterations", "status", "num_scheduled", "corners", "num_agreeing", "num_steps", "num_hidden")
+TRUTHS = ("at_noise_floor",)
+
+
+def save(path: str | os.PathLike[str], result: Any) -> None:
+    """Write a result to a file, so that after a crash there is the old file or the new one.
+
+    Args:
+        path: the file, by custom ``.npz``; one that is there is replaced.
+        result: `Params`, `Posterior`, `Positions`, `Fit`, `Schedule`, `Restarts`, `Diagnostics` or `NoiseCheck`, also
+            one with leading axes made by ``vmap``; not while tracing.
+
+    Returns:
+        Nothing.
+
+    Raises:
+        TypeError: no such result, or something in it that is no array of numbers.
+        ValueError: shapes that do not fit each other.
+        OSError: the file cannot be written.
+
+    Example:
+        >>> import pathlib, tempfile, jax.numpy as jnp, jaxem
+        >>> params = jaxem.Params(jnp.ones((2, 3)), jnp.zeros((5, 7)), jnp.array(0.1), jnp.full((4, 5), 1 / 20))
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     path = pathlib.Path(folder, "params.npz")
+        ...     jaxem.save(path, params)
+        ...     jaxem.load(path).prior.shape
+        (4, 5)
+
+    Source: NumPy's NEP 1, the ``.npy`` format.
+    """
+    kind = type(result)
+    if kind not in KINDS.values():
+        raise TypeError(f"result must be one of {', '.join(KINDS)}, but is {kind.__name__}.")
+    optional = _flatten(kind)
+    arrays = {
+        name: _as_plain(name, value)
+        for name, value in _flatten(kind, result).items()
+        if not (value is None and optional[name])
+    }
+    _check(kind, arrays)
+    header = np.array([kind.__name__, str(FORMAT), jaxem.__version__])
+    stream = io.BytesIO()
+    members: dict[str, Any] = {HEADER: header, **arrays}
+    np.savez_compressed(stream, **members)
+    write_atomically(Path(os.path.realpath(path)), stream.getvalue())
+
+
+def load(path: str | os.PathLike[str]) -> Any:
+    """Read a result that `save` or ``jaxem fit`` wrote.
+
+    Args:
+        path: the file, which may come from anywhere: nothing in it is ever run, and no more memory is taken than it
+            really fills.
+
+    Returns:
+        What was saved, in the same class, of NumPy arrays of the same dtypes and values to the bit.
+
+    Raises:
+        ValueError: damaged, no result, one of a newer version of jaxem, or one whose parts do not fit each other.
+        OSError: the file is not there or cannot be opened.
+
+    Example:
+        >>> import pathlib, tempfile, numpy as np, jaxem
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     path = pathlib.Path(folder, "positions.npz")
+        ...     jaxem.save(path, jaxem.Positions(np.array([[2, 3]], "int32")))
+        ...     jaxem.load(path)
+        Positions(corners=array([[2, 3]], dtype=int32), log_joint=None)
+
+    Source: NumPy's NEP 1, the ``.npy`` format.
+    """
+    path = Path(path)
+    arrays = read_arrays(path)
+    try:
+        kind = _kind_of(arrays.pop(HEADER, None))
+        optional = _flatten(kind)
+        missing = [name for name, may_be_none in optional.items() if not may_be_none and name not in arrays]
+        surplus = [name for name in arrays if name not in optional]
+        if missing or surplus:
+            lacks, has = (listed([repr(name[:40]) for name in names], MOST_LISTED) for names in (missing, surplus))
+            words = [f"lacks {lacks}"] * bool(missing) + [f"has {has} too many"] * bool(surplus)
+            raise ValueError(f"it {' and '.join(words)} for {kind.__name__}")
+        _check(kind, arrays)
+    except ValueError as error:
+        reason = str(error).rstrip(".")
+        raise ValueError(f"{path} is no result that this jaxem can read: {reason}; give one that it saved.") from None
+    return _build(kind, arrays)
+
+
+def _parts(kind: type) -> dict[str, tuple[type | None, bool]]:
+    """Of each field the class of results in it, if it holds one, and whether it may be None: as its class says."""
+    hints = get_type_hints(kind)
+    return {
+        field: (hint if hint in KINDS.values() else None, NoneType in get_args(hint)) for field, hint in hints.items()
+    }
+
+
+def _inside(prefix: str, field: str) -> str:
+    return prefix if field in LEFT_OUT else f"{prefix}{field}."
+
+
+def _flatten(kind: type, result: Any = None, prefix: str = "") -> dict[str, Any]:
+    """The arrays in a result by name; without a result, whether each may be left out."""
+    found: dict[str, Any] = {}
+    for field, (inner, may_be_none) in _parts(kind).items():
+        value = None if result is None else getattr(result, field)
+        if inner is None:
+            found[prefix + field] = may_be_none if result is None else value
+            continue
+        if result is not None and type(value) is not inner:
+            raise TypeError(f"{prefix}{field} must be a {inner.__name__}, but is {type(value).__name__}.")
+        found |= _flatten(inner, value, _inside(prefix, field))
+    return found
+
+
+def _build(kind: Any, arrays: Mapping[str, np.ndarray], prefix: str = "") -> Any:
+    return kind(
+        *(
+            arrays.get(prefix + field) if inner is None else _build(inner, arrays, _inside(prefix, field))
+            for field, (inner, _) in _parts(kind).items()
+        )
+    )
+
+
+def _as_plain(name: str, value: Any) -> np.ndarray:
+    if isinstance(value, jax.core.Tracer):
+        raise TypeError(f"{name} is being traced; save what the jitted function returns.")
+    array = np.asarray(value)
+    if array.dtype.kind not in "biuf":
+        raise TypeError(f"{name} must be an array of real numbers, but is {value!r:.60}.")
+    return array
+
+
+def _check(kind: type, arrays: Mapping[str, np.ndarray]) -> None:
+    """Whether the arrays of a result can be used without surprises."""
+    sizes: dict[str, int] = {"2": 2}
+    leading: tuple[int, ...] | None = None
+    for name, array in arrays.items():
+        field = name.rpartition(".")[2]
+        _check_dtype(name, field, array)
+        axes = "R" * name.startswith("runs.") + AXES.get(field, "")
+        split = max(0, array.ndim - len(axes))
+        lead, last = array.shape[:split], array.shape[split:]
+        leading = lead if leading is None else leading
+        expected = tuple(sizes.setdefault(axis, size) for axis, size in zip(axes, last, strict=False))
+        if len(last) != len(axes) or last != expected or lead != leading:
+            raise ValueError(f"the shape {array.shape} of {name} does not fit the other shapes")
+        if 0 in array.shape and kind is not Schedule:
+            raise ValueError(f"{name} is empty: its shape is {array.shape}")
+    if "h" in sizes and (sizes["H"] - sizes["h"] + 1, sizes["W"] - sizes["w"] + 1) != (sizes["P"], sizes["Q"]):
+        raise ValueError("the shape of prior is not (H-h+1, W-w+1)")
+    for name, array in arrays.items():
+        if not _has_sense(name.rpartition(".")[2], array, sizes):
+            raise ValueError(f"{name} holds numbers that it cannot have")
+
+
+def _check_dtype(name: str, field: str, array: np.ndarray) -> None:
+    expected = "iu" if field in WHOLE else "b" if field in TRUTHS else "fiub"  # given by hand, any number may be whole
+    if array.dtype.kind not in expected:
+        raise ValueError(f"{name} holds {array.dtype}")
+
+
+def _has_sense(field: str, array: np.ndarray, sizes: Mapping[str, int]) -> bool:
+    if field == "status":
+        return bool(np.isin(array, list(Status)).all())
+    if field == "num_iterations":
+        return bool(((array >= 0) & (array < sizes["m"])).all())
+    if field == "corners":
+        nowhere, far = array == -1, np.array([sizes.get("P", 2**31), sizes.get("Q", 2**31)])
+        return bool(nowhere.all() or ((array >= 0) & (array < far)).all())
+    return True
+
+
+def _kind_of(header: np.ndarray | None) -> Any:
+    if header is None:
+        raise ValueError(f"it has no array named {HEADER} that says what it holds")
+    if header.dtype.kind != "U" or header.shape != (3,):
+        raise ValueError(f"its array named {HEADER} is not what jaxem writes there")
+    name, form, version = (str(word)[:40] for word in header)
+    if not form.isascii() or not form.isdecimal():
+        raise ValueError(f"its format is {form!r}")
+    if int(form) > FORMAT:
+        raise ValueError(f"jaxem {version!r} wrote it in format {form}, and {jaxem.__version__} reads up to {FORMAT}")
+    if name not in KINDS:
+        raise ValueError(f"it holds {name!r}, and what is known is {', '.join(KINDS)}")
+    return KINDS[name]

@@ -1,0 +1,155 @@
+"""Frames to files: a folder of PNG, a TIFF of several pages, NumPy's ``.npy``, or a video (extra ``app``).
+
+Files of whole numbers hold pixel values as they are, rounded and cut to what the type holds. Where values need not fit,
+they are scaled; `pixels_for` says how.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from jaxem.io.readers.source import library
+
+TIFF, VIDEO = (".tif", ".tiff"), (".mp4", ".avi", ".mkv", ".gif")
+LOSSLESS = {".avi": "ffv1", ".mkv": "ffv1", ".gif": "gif"}
+HIGH_QUALITY = {"crf": "12"}
+CLASSIC_TIFF = 2**32 - 2**25  # bytes that its offsets reach
+
+
+@dataclass(frozen=True)
+class Pixels:
+    """How pixel values become numbers in a file: rounded, cut and stretched, or as they are.
+
+    Args:
+        dtype: of the file.
+        low: the pixel value that becomes 0, where values are stretched.
+        high: the pixel value that becomes the largest number of the type; None where values are not stretched.
+    """
+
+    dtype: np.dtype[Any]
+    low: float = 0.0
+    high: float | None = None
+
+    def __call__(self, frame: np.ndarray) -> np.ndarray:
+        """A frame as the file holds it."""
+        if self.dtype.kind == "f":
+            return frame.astype(self.dtype)
+        limits = np.iinfo(self.dtype)
+        values = frame.astype(np.float64)
+        if self.high is not None:
+            values = (values - self.low) * (limits.max / max(self.high - self.low, np.finfo(np.float64).tiny))
+        return np.clip(np.nan_to_num(np.rint(values)), limits.min, limits.max).astype(self.dtype)
+
+    def describe(self) -> str:
+        """What a reader of the file has to know of its numbers."""
+        kind = f"{8 * self.dtype.itemsize}-bit"
+        if self.high is None:
+            return f"{self.dtype} pixel values"
+        return f"{kind} grey, 0 for {self.low:.6g} and {np.iinfo(self.dtype).max} for {self.high:.6g}"
+
+
+def pixels_for(path: Path, like: np.ndarray, low: float, high: float) -> Pixels:
+    """How pixels are kept in a file of this name.
+
+    Args:
+        path: where they shall go; its suffix tells the form.
+        like: frames of the type and range that they should have.
+        low: the lowest of the values to write.
+        high: the highest.
+    """
+    dtype, is_whole = like.dtype, like.dtype.kind in "iu"
+    if path.suffix.lower() == ".npy" or path.suffix.lower() in TIFF:
+        return Pixels(dtype if is_whole else np.dtype(np.float32))
+    most = 0
+    if is_whole:
+        most = int(np.iinfo(dtype).max) if dtype in (np.uint8, np.uint16) else int(like.max(initial=0))
+        most = 2**31 if int(like.min(initial=0)) < 0 else most
+    if is_whole and most < 2**8:
+        return Pixels(np.dtype(np.uint8))
+    if path.suffix.lower() in VIDEO:
+        return Pixels(np.dtype(np.uint8), low, high)
+    return Pixels(np.dtype(np.uint16)) if is_whole and most < 2**16 else Pixels(np.dtype(np.uint16), low, high)
+
+
+def is_single_file(path: Path) -> bool:
+    """Whether frames of this name go to one file and not to a folder."""
+    return path.suffix.lower() in (*TIFF, *VIDEO, ".npy")
+
+
+def frame_names(numbers: Iterable[int]) -> list[str]:
+    """Names of PNG files whose order is that of the numbers."""
+    numbers = list(numbers)
+    digits = max(4, len(str(max(numbers, default=0))))
+    return [f"frame_{number:0{digits}}.png" for number in numbers]
+
+
+def write_frames(
+    path: Path,
+    frames: Iterable[np.ndarray],
+    pixels: Pixels,
+    shape: tuple[int, int, int],
+    numbers: Iterable[int],
+    fps: float,
+) -> None:
+    """Write frames one by one.
+
+    Args:
+        path: a file of a known suffix, or an empty folder.
+        frames: (H, W) each, pixel values.
+        pixels: how they become numbers.
+        shape: (K, H, W) of them all.
+        numbers: of each frame, for names.
+        fps: frames a second of a video.
+    """
+    converted = (pixels(frame) for frame in frames)
+    suffix = path.suffix.lower()
+    writers: dict[str, Callable[[], None]] = {
+        **dict.fromkeys(TIFF, lambda: _write_tiff(path, converted, shape, pixels.dtype)),
+        **dict.fromkeys(VIDEO, lambda: _write_video(path, converted, shape, fps)),
+        ".npy": lambda: _write_npy(path, converted, shape, pixels.dtype),
+    }
+    writers.get(suffix, lambda: _write_folder(path, converted, frame_names(numbers)))()
+
+
+def _write_folder(folder: Path, frames: Iterator[np.ndarray], names: list[str]) -> None:
+    image = library("PIL.Image", folder)
+    for frame, name in zip(frames, names, strict=True):
+        image.fromarray(frame).save(folder / name)
+
+
+def _write_tiff(path: Path, frames: Iterator[np.ndarray], shape: tuple[int, ...], dtype: np.dtype[Any]) -> None:
+    tifffile = library("tifffile", path)
+    big = int(np.prod(shape, dtype=object)) * dtype.itemsize > CLASSIC_TIFF
+    with tifffile.TiffWriter(path, bigtiff=big) as writer:
+        for frame in frames:
+            writer.write(frame, photometric="minisblack", contiguous=False, metadata=None)
+
+
+def _write_npy(path: Path, frames: Iterator[np.ndarray], shape: tuple[int, ...], dtype: np.dtype[Any]) -> None:
+    with path.open("wb") as stream:
+        header = {"descr": np.lib.format.dtype_to_descr(dtype), "fortran_order": False, "shape": shape}
+        np.lib.format.write_array_header_1_0(stream, header)
+        for frame in frames:
+            stream.write(np.ascontiguousarray(frame).data)
+
+
+def _write_video(path: Path, frames: Iterator[np.ndarray], shape: tuple[int, ...], fps: float) -> None:
+    """Grey without loss where the container allows; in MP4 as players know it, with a loss that is hardly seen."""
+    av = library("av", path)
+    height, width = shape[1:]
+    codec = LOSSLESS.get(path.suffix.lower(), "libx264")
+    with av.open(f"file:{path.absolute()}", "w") as container:
+        stream = container.add_stream(codec, rate=Fraction(fps).limit_denominator(1000))
+        stream.width, stream.height, stream.pix_fmt = width, height, "gray"
+        if codec == "libx264":
+            stream.pix_fmt = "yuv420p" if height % 2 == 0 == width % 2 else "yuv444p"  # halves need even sides
+            stream.options = HIGH_QUALITY
+        for frame in frames:
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(frame, format="gray")))
+        container.mux(stream.encode())

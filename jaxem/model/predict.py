@@ -1,0 +1,104 @@
+"""A model at work on new images: where the template is in each, how surely, and what each shows without its noise.
+
+Nothing here is learned, and nothing but a batch of images is held beside them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import jax
+import numpy as np
+
+from jaxem.model.params import Params
+from jaxem.model.whole_stack import e_step
+
+PIXELS_PER_BATCH = 2**22
+STD_PER_MAD = 1.4826  # a normal distribution's standard deviation by its median absolute deviation
+# An image is explained much worse than the rest where its log evidence lies so many robust standard deviations lower.
+OUTLIER_STDS = 6.0
+
+
+class Predictions(NamedTuple):
+    """Where the template is in each image.
+
+    ============  ============  ===================================================================
+    field         shape         meaning, unit
+    ============  ============  ===================================================================
+    corners       (K, 2) int32  the most probable row and column of the window's upper left pixel
+    log_evidence  (K,)          log density of each image, nats
+    confidence    (K,)          posterior probability of that corner
+    ============  ============  ===================================================================
+    """
+
+    corners: np.ndarray
+    log_evidence: np.ndarray
+    confidence: np.ndarray
+
+
+def predict(images: np.ndarray, params: Params) -> Predictions:
+    """The posterior of each image in short, a few million pixels at a time.
+
+    Args:
+        images: (K, H, W), pixel values; integers are promoted.
+        params: the model.
+
+    Returns:
+        `Predictions`.
+
+    Raises:
+        ValueError, TypeError: shapes that do not fit each other.
+
+    Example:
+        >>> import jax, jax.numpy as jnp, jaxem
+        >>> from jaxem.model.predict import predict
+        >>> truth = jaxem.Params(jnp.ones((2, 3)), jnp.zeros((5, 7)), jnp.array(0.1), jnp.full((4, 5), 1 / 20))
+        >>> images, corners = jaxem.simulate(jax.random.key(0), truth, 10)
+        >>> bool((predict(images, truth).corners == corners).all())
+        True
+    """
+    step = min(len(images), max(1, PIXELS_PER_BATCH // images[0].size))
+    params = jax.tree.map(np.asarray, params)
+    found = []
+    for start in range(0, len(images), step):
+        # The last batch overlaps the one before, so that all are of one size and compiled once.
+        begin = min(start, len(images) - step)
+        probs, log_evidence = jax.device_get(e_step(images[begin : begin + step], params))
+        flat = probs.reshape(step, -1)
+        best = flat.argmax(axis=1)
+        corners = np.stack(np.unravel_index(best, probs.shape[1:]), axis=1).astype(np.int32)
+        confidence = np.take_along_axis(flat, best[:, None], axis=1)[:, 0]
+        found.append(tuple(part[start - begin :] for part in (corners, log_evidence, confidence)))
+    return Predictions(*(np.concatenate(parts) for parts in zip(*found, strict=True)))
+
+
+def outliers(found: Predictions, image_size: int) -> np.ndarray:
+    """Numbers of the images whose evidence lies much lower than the others', the lowest first.
+
+    Args:
+        found: what `predict` told of them.
+        image_size: pixels of an image; noise alone spreads its evidence by the root of half of them.
+    """
+    evidence = np.where(np.isfinite(found.log_evidence), found.log_evidence, -np.inf)
+    middle = np.median(evidence)
+    if not np.isfinite(middle):
+        return np.flatnonzero(evidence == -np.inf)
+    spread = max(STD_PER_MAD * float(np.median(np.abs(evidence - middle))), (image_size / 2) ** 0.5)
+    order = np.argsort(evidence, kind="stable")
+    return order[evidence[order] < middle - OUTLIER_STDS * spread]
+
+
+def reconstruct(corners: np.ndarray, params: Params) -> Iterator[np.ndarray]:
+    """For each corner the background with the template pasted there, (H, W), pixel values.
+
+    Args:
+        corners: (K, 2), row and column.
+        params: the model.
+    """
+    template, background = np.asarray(params.template), np.asarray(params.background)
+    height, width = template.shape
+    for row, column in corners:
+        clean = background.copy()
+        clean[row : row + height, column : column + width] = template
+        yield clean

@@ -1,0 +1,29 @@
+"""Trees of arrays, leaf by leaf."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+
+def select(condition: jax.Array, one: Any, other: Any) -> Any:
+    """One tree or the other, by a scalar."""
+    return jax.tree.map(partial(jnp.where, condition), one, other)
+
+
+def entry(tree: Any, number: Any) -> Any:
+    """One entry along the leading axis of every leaf."""
+    return jax.tree.map(lambda leaf: leaf[number], tree)
+
+
+def set_entry(tree: Any, number: Any, value: Any) -> Any:
+    """The tree with one entry along the leading axis replaced; none where there is no such entry."""
+    return jax.tree.map(lambda leaf, new: leaf.at[number].set(new, mode="drop"), tree, value)
+
+
+def stack(trees: list[Any]) -> Any:
+    """Several trees of one structure along a new leading axis."""
+    return jax.tree.map(lambda *leaves: jnp.stack(leaves), *trees)

@@ -1,0 +1,9 @@
+"""Results as figures (extra ``app``).
+
+Imports from `assess` and what lies below, and from matplotlib, of which it touches no global state. A figure is a
+function of results; a new one is a new function here, and nothing else has to know of it.
+"""
+
+from jaxem.plots.summary import summary_figure
+
+__all__ = ["summary_figure"]

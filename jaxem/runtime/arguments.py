@@ -1,0 +1,48 @@
+"""Arguments that are plain numbers, checked without JAX; arrays are checked in `ops.validation`."""
+
+from __future__ import annotations
+
+import numbers
+import operator
+from typing import Any
+
+from jaxem.runtime.errors import ArgumentTypeError, ArgumentValueError
+
+
+def as_template_shape(template_shape: Any, image_shape: tuple[int, ...]) -> tuple[int, int]:
+    """The template's (h, w) as two integers that fit in the image."""
+    try:
+        height, width = (operator.index(size) for size in template_shape)
+    except (TypeError, ValueError):
+        raise ArgumentTypeError("template_shape", f"must be two integers (h, w), but is {template_shape!r}.") from None
+    if height < 1 or width < 1:
+        raise ArgumentValueError("template_shape", f"must be at least (1, 1), but is {(height, width)}.")
+    if height > image_shape[0] or width > image_shape[1]:
+        raise ArgumentValueError(
+            "template_shape",
+            f"{(height, width)} is larger than the images {image_shape}; "
+            f"choose h <= {image_shape[0]} and w <= {image_shape[1]}.",
+        )
+    return height, width
+
+
+def as_count(name: str, value: Any, *, at_least: int, at_most: int = 2**31 - 2) -> int:
+    """A static whole number."""
+    try:
+        count = operator.index(value)
+    except TypeError:
+        raise ArgumentTypeError(name, f"must be a whole number known before tracing, but is {value!r}.") from None
+    if count < at_least:
+        raise ArgumentValueError(name, f"must be at least {at_least}, but is {count}.")
+    if count > at_most:
+        raise ArgumentValueError(name, f"must be at most {at_most}, but is {count}.")
+    return count
+
+
+def as_fraction(name: str, value: Any) -> float:
+    """A static number above 0, up to 1."""
+    if not (isinstance(value, numbers.Real) and 0 < float(value) <= 1):
+        raise ArgumentValueError(
+            name, f"must be a number above 0 and at most 1, known before tracing, but is {value!r}."
+        )
+    return float(value)

@@ -1,0 +1,103 @@
+"""Long work in chunks: each a fraction of a second's steps, after which it can be watched, saved and stopped.
+
+The steps are those of one uninterrupted loop: how many a chunk has is a number that the compiled program is given.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from jaxem.runtime.checkpoint import Checkpointer
+
+CHUNK_SECONDS = 0.2
+CHUNK_GROWTH = 4  # times as many steps as before, at most
+
+
+class Task(NamedTuple):
+    """Work that can be done in chunks.
+
+    =========  =========================================================================================
+    field      meaning
+    =========  =========================================================================================
+    name       by which the checkpoints know it
+    begin      () -> state, a pytree
+    has_more   state -> whether there are steps left
+    advance    (state, number of steps) -> state
+    finish     state -> result, a pytree
+    on_start   called with the state it begins with, or None where its result is known already
+    on_chunk   called with the state after each chunk
+    =========  =========================================================================================
+    """
+
+    name: str
+    begin: Callable[[], Any]
+    has_more: Callable[[Any], bool]
+    advance: Callable[[Any, jax.Array], Any]
+    finish: Callable[[Any], Any]
+    on_start: Callable[[Any | None], None]
+    on_chunk: Callable[[Any], None]
+
+
+class StoppedError(Exception):
+    """Another thread asked to stop."""
+
+
+class Executor:
+    """Runs tasks, some side by side, each in chunks.
+
+    Args:
+        num_threads: tasks at a time.
+        checkpointer: what was done before, and where to save what is done.
+    """
+
+    def __init__(self, num_threads: int, checkpointer: Checkpointer):
+        self.num_threads, self.checkpointer = num_threads, checkpointer
+        self._stop = threading.Event()
+
+    def run(self, tasks: Sequence[Task]) -> list[Any]:
+        """What the tasks give, in their order. An exception, an interruption too, stops all of them."""
+        pool = ThreadPoolExecutor(self.num_threads)
+        try:
+            futures = [pool.submit(self._run_one, task) for task in tasks]
+            for future in as_completed(futures):
+                future.result()
+            return [future.result() for future in futures]
+        except BaseException:
+            self._stop.set()
+            raise
+        finally:
+            pool.shutdown(wait=False, cancel_futures=True)  # an interruption does not wait for what is being compiled
+
+    def _run_one(self, task: Task) -> Any:
+        def state_like() -> Any:
+            return jax.eval_shape(task.begin)
+
+        result = self.checkpointer.result(task.name, lambda: jax.eval_shape(task.finish, state_like()))
+        if result is not None:
+            task.on_start(None)
+            return result
+        state = self.checkpointer.state(task.name, state_like)
+        result = task.finish(self._advance(task, task.begin() if state is None else state))
+        self.checkpointer.save_result(task.name, result)
+        return result
+
+    def _advance(self, task: Task, state: Any) -> Any:
+        size = 1
+        task.on_start(state)
+        while task.has_more(state):
+            if self._stop.is_set():
+                raise StoppedError
+            before = time.perf_counter()
+            state = jax.block_until_ready(task.advance(state, jnp.int32(size)))
+            seconds = time.perf_counter() - before
+            size = max(1, min(CHUNK_GROWTH * size, round(size * CHUNK_SECONDS / max(seconds, 1e-6))))
+            self.checkpointer.save_state(task.name, state)
+            task.on_chunk(state)
+        return state

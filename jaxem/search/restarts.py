@@ -1,0 +1,184 @@
+"""Many runs from several starting points, and the best of them.
+
+EM converges to the local maximum it starts near. Source: ``docs/search.md``, *Restarts*.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+from jaxem.model.images import Workspace, make_workspace
+from jaxem.ops.trees import entry, set_entry
+from jaxem.ops.validation import as_images, as_key
+from jaxem.ops.windows import Shape
+from jaxem.runtime.arguments import as_count, as_template_shape
+from jaxem.runtime.compilation import jit
+from jaxem.runtime.errors import ArgumentTypeError
+from jaxem.search.initialization import draw_params, find_crops, init_from_variance
+from jaxem.search.stages import Starts
+from jaxem.search.strategy import Search, run_search
+from jaxem.solvers.diagnostics import Diagnostics, diagnose, warnings
+from jaxem.solvers.em import EM
+from jaxem.solvers.options import EMOptions, em_options
+from jaxem.solvers.result import Fit
+
+DEFAULT_SEARCH = Search()
+NUM_RESTARTS_OF_SEARCH, NUM_PLAIN_RESTARTS = 2, 10
+
+
+class Restarts(NamedTuple):
+    """What several runs found, and how far to trust it.
+
+    ===========  =====================================================================================
+    field        meaning
+    ===========  =====================================================================================
+    best         the `Fit` of the highest finite objective (the first run if none is finite)
+    runs         a `Fit` whose every array has a leading axis, one entry a run
+    diagnostics  `Diagnostics` of the best among the runs
+    ===========  =====================================================================================
+    """
+
+    best: Fit
+    runs: Fit
+    diagnostics: Diagnostics
+
+    def warnings(self) -> list[str]:
+        """Reasons not to trust the best run, a sentence each; of a finished result, not of one being traced."""
+        return warnings(self.best, self.diagnostics, len(self.runs.elbo))
+
+
+def fit_restarts(
+    key: jax.Array,
+    images: Any,
+    template_shape: Shape,
+    *,
+    num_restarts: int | None = None,
+    hard: bool = False,
+    prior_smoothing: Any = 0.0,
+    max_iterations: int = 50,
+    tolerance: Any = 1e-3,
+    batch_size: int | None = None,
+    group_size: int | None = None,
+    search: Search | None = DEFAULT_SEARCH,
+) -> Restarts:
+    """Look for the parameters of the highest objective, from several starting points.
+
+    By default the starting points, the first of them read off the images, are annealed and compared, and the best is
+    run to convergence: see `Search`. With ``search=None`` every start is run by itself, and run i is
+    ``fit(images, random_params(jax.random.split(key, num_restarts)[i], images, template_shape))``.
+
+    Args:
+        key: random key.
+        images: (K, H, W), pixel values; integers are promoted.
+        template_shape: (h, w) (static).
+        num_restarts: how many starting points; by default 2, or 10 without a search (static).
+        hard: as for `fit`; the annealing is soft all the same.
+        prior_smoothing: as for `fit`.
+        max_iterations: as for `fit`; those of annealing come on top.
+        tolerance: as for `fit`.
+        batch_size: as for `fit`.
+        group_size: runs made side by side by ``vmap``, until the slowest of them ends, where there is no search; by
+            default one on a CPU, from whose cache more would fall out, and all of them on other devices (static).
+        search: how to look for the highest local maximum and not the nearest, or None (static).
+
+    Returns:
+        `Restarts`; its `warnings()` are reasons to doubt it.
+
+    Raises:
+        ValueError, TypeError: shapes, dtypes or options that do not fit.
+
+    Example:
+        >>> import jax, jax.numpy as jnp, jaxem
+        >>> truth = jaxem.Params(jnp.ones((2, 3)), jnp.zeros((5, 7)), jnp.array(0.1), jnp.full((4, 5), 1 / 20))
+        >>> images, _ = jaxem.simulate(jax.random.key(0), truth, 100)
+        >>> found = jaxem.fit_restarts(jax.random.key(1), images, (2, 3))
+        >>> bool(jnp.abs(found.best.params.template - 1).max() < 0.05)
+        True
+
+    Source: ``docs/search.md``, *Restarts* and *Search*.
+    """
+    images = as_images(images)
+    template_shape = as_template_shape(template_shape, images.shape[1:])
+    keys = restart_keys(key, num_restarts, search)
+    if group_size is None:
+        group_size = 1 if search is not None or jax.default_backend() == "cpu" else len(keys)
+    group_size = min(as_count("group_size", group_size, at_least=1), len(keys))
+    options = em_options(
+        images,
+        hard=hard,
+        prior_smoothing=prior_smoothing,
+        max_iterations=max_iterations,
+        tolerance=tolerance,
+        batch_size=batch_size,
+        num_lanes=group_size,
+    )
+    return _fit_restarts(keys, images, options, template_shape=template_shape, group_size=group_size, search=search)
+
+
+def restart_keys(key: Any, num_restarts: Any, search: Any) -> jax.Array:
+    """A key for each starting point, of which a search needs few."""
+    if not (search is None or isinstance(search, Search)):
+        raise ArgumentTypeError("search", f"must be a jaxem.Search or None, but is {search!r}.")
+    if num_restarts is None:
+        num_restarts = NUM_PLAIN_RESTARTS if search is None else NUM_RESTARTS_OF_SEARCH
+    return jax.random.split(as_key(key), as_count("num_restarts", num_restarts, at_least=1))
+
+
+@partial(jit, static_argnames=("template_shape", "group_size", "search"))
+def _fit_restarts(
+    keys: jax.Array,
+    images: jax.Array,
+    options: EMOptions,
+    template_shape: Shape,
+    group_size: int,
+    search: Search | None,
+) -> Restarts:
+    workspace = make_workspace(images, options.batch_size)
+    return find_best(workspace, starting_points(keys, workspace, template_shape, search), group_size, search, options)
+
+
+def starting_points(keys: jax.Array, workspace: Workspace, template_shape: Shape, search: Search | None) -> Starts:
+    """One a key, stacked along a leading axis; of a search the first is read off the images."""
+    images = workspace.images
+    draw = partial(
+        draw_params, moments=workspace.moments, image_shape=images.image_shape, template_shape=template_shape
+    )
+    drawn = jax.vmap(draw)(keys)
+    if search is None:
+        return Starts(drawn, None)
+    read_off = init_from_variance(images.pixels, template_shape)
+    return Starts(set_entry(drawn, 0, read_off), find_crops(images, template_shape))
+
+
+def find_best(
+    workspace: Workspace, starts: Starts, group_size: int, search: Search | None, options: EMOptions
+) -> Restarts:
+    """`fit_restarts` from given starts on a workspace, to be traced."""
+    if search is not None:
+        runs, num_steps = run_search(workspace, starts, search, options)
+    else:
+        run = EM(workspace, options).run
+        runs = lax.map(run, starts.params, batch_size=None if group_size == 1 else group_size)
+        num_steps = steps_of_plain_runs(runs)
+    return keep_best(workspace, runs, num_steps, options.prior_smoothing)
+
+
+def steps_of_plain_runs(runs: Fit) -> jax.Array:
+    """E-steps of all runs together."""
+    return jnp.sum(runs.num_iterations + 1, dtype=jnp.int32)
+
+
+def keep_best(workspace: Workspace, runs: Fit, num_steps: jax.Array, prior_smoothing: jax.Array) -> Restarts:
+    """Put the best of several runs, stacked along a leading axis, and its diagnostics beside them."""
+    best = entry(runs, best_run(runs))
+    return Restarts(best, runs, diagnose(workspace, best, runs, num_steps, prior_smoothing))
+
+
+def best_run(runs: Fit) -> jax.Array:
+    """Which of several runs has the highest finite objective; the first if none is finite."""
+    return jnp.argmax(jnp.where(jnp.isfinite(runs.elbo), runs.elbo, -jnp.inf))

@@ -1,0 +1,280 @@
+"""The stages that a search is made of: where each begins, how it goes on, and what is known after it.
+
+A stage is an EM run with something before it. `Search` walks through a range of stages, and can be stopped after any
+step. Source: ``docs/search.md``, *Search*.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from enum import IntEnum
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+
+from jaxem.model.images import Workspace
+from jaxem.model.params import Params, to_internal_units, to_pixel_values
+from jaxem.ops.trees import entry, select, set_entry
+from jaxem.search.initialization import Crops, crop_params
+from jaxem.search.recentring import recentred
+from jaxem.solvers.em import EM, EMState
+from jaxem.solvers.options import EMOptions
+from jaxem.solvers.result import Fit, Status
+from jaxem.solvers.schedule import Schedule
+
+# Annealing has lost the template where the posteriors' entropy is more than this share of that of a uniform one.
+LOST_ENTROPY_SHARE = 0.5
+
+
+class StageKind(IntEnum):
+    """What a stage of a search is for."""
+
+    ANNEAL = 0  # anneal one of the starts
+    TRIAL = 1  # a step from one of the crops, if annealing has lost the template
+    REINITIALIZE = 2  # go on from the best of those
+    RECENTRE = 3  # shift the best so far to where it belongs, and anneal it anew
+    CONVERGE = 4  # anneal the prior of the best and run it to convergence
+
+
+class Stage(NamedTuple):
+    """A part of a search: what it begins with, a schedule without its first steps, then iterations.
+
+    ========  ==========  ==================================================================
+    field     shape       meaning
+    ========  ==========  ==================================================================
+    kind      () int32    a `StageKind`
+    number    () int32    of the start or the crop it begins with
+    schedule  `Schedule`  as long in every stage, so that one program does for all of them
+    skip      () int32    steps of it left out, from the first
+    limit     () int32    iterations after it, at most
+    ========  ==========  ==================================================================
+    """
+
+    kind: jax.Array
+    number: jax.Array
+    schedule: Schedule
+    skip: jax.Array
+    limit: jax.Array
+
+
+class Starts(NamedTuple):
+    """Where a search begins.
+
+    ======  ========  ===================================================================
+    field   shape     meaning
+    ======  ========  ===================================================================
+    params  `Params`  the starting points, along a leading axis
+    crops   `Crops`   where to look for more if those lead nowhere; plain restarts do not
+            or None
+    ======  ========  ===================================================================
+    """
+
+    params: Params
+    crops: Crops | None
+
+    @property
+    def num_starts(self) -> int:
+        """How many starting points."""
+        return len(self.params.noise_scale)
+
+    @property
+    def template_shape(self) -> tuple[int, ...]:
+        """(h, w)."""
+        return self.params.template.shape[1:]
+
+
+class SearchState(NamedTuple):
+    """What a search has found.
+
+    =================  ========  ==========================================================
+    field              shape     meaning
+    =================  ========  ==========================================================
+    best               `Fit`     the highest of all stages but trials
+    trial              `Fit`     the highest of the trials
+    annealed           `Fit`     of each start after its annealing, along a leading axis
+    start_index        () int32  the start that led to the best
+    num_steps          () int32  E-steps of all stages
+    recentring_failed  () bool   whether recentring the best was tried and did not raise it
+    =================  ========  ==========================================================
+    """
+
+    best: Fit
+    trial: Fit
+    annealed: Fit
+    start_index: jax.Array
+    num_steps: jax.Array
+    recentring_failed: jax.Array
+
+
+class SearchProgress(NamedTuple):
+    """Where a search is, in a range of its stages.
+
+    =========  =============  ==================================================================
+    field      shape          meaning
+    =========  =============  ==================================================================
+    found      `SearchState`  what the stages before have found
+    em         `EMState`      where the run of the stage is; of the last one, once all have ended
+    stage      () int32       the stage
+    end        () int32       the first stage that is not part of the range
+    is_new     () bool        whether the stage is still to begin
+    active     () bool        whether the last stage begun does anything; trials often do not
+    is_better  () bool        whether the last stage ended has changed the best
+    =========  =============  ==================================================================
+    """
+
+    found: SearchState
+    em: EMState
+    stage: jax.Array
+    end: jax.Array
+    is_new: jax.Array
+    active: jax.Array
+    is_better: jax.Array
+
+
+@dataclass(frozen=True)
+class StagedSearch:
+    """Goes through stages, stacked along a leading axis, one after the other; to be traced.
+
+    Args:
+        workspace: the images.
+        starts: where to begin.
+        stages: what to do.
+        options: those of the runs, which are soft.
+    """
+
+    workspace: Workspace
+    starts: Starts
+    stages: Stage
+    options: EMOptions
+
+    def nothing_found(self) -> SearchState:
+        """Before the first stage."""
+        starts = self.starts
+        num_images, length = len(self.workspace.images.pixels), self.options.max_iterations + 1
+        zero, unknown = jnp.int32(0), jnp.full((), jnp.nan, starts.params.noise_scale.dtype)
+        history, corners = jnp.full(length, unknown), jnp.zeros((num_images, 2), jnp.int32)
+        nowhere = Fit(entry(starts.params, 0), unknown, history, zero, zero, zero, unknown, corners)
+        annealed = jax.tree.map(lambda leaf: jnp.broadcast_to(leaf[None], (starts.num_starts, *leaf.shape)), nowhere)
+        return SearchState(nowhere, nowhere, annealed, zero, zero, jnp.bool_(False))
+
+    def begin(self, found: SearchState, first: int, end: int) -> SearchProgress:
+        """Before the first stage of a range, after what was found before it."""
+        start = self._em(entry(self.stages, 0)).init(found.best.params)
+        return SearchProgress(
+            found, start, jnp.int32(first), jnp.int32(end), jnp.bool_(True), jnp.bool_(True), jnp.bool_(False)
+        )
+
+    def run(self, found: SearchState) -> SearchState:
+        """All stages."""
+        progress = self.begin(found, 0, len(self.stages.kind))
+        return lax.while_loop(self.is_running, self.advance, progress).found
+
+    def is_running(self, progress: SearchProgress) -> jax.Array:
+        """Whether there is a stage to go through."""
+        return progress.stage < progress.end
+
+    def advance(self, progress: SearchProgress, num_steps: jax.Array | None = None) -> SearchProgress:
+        """Go on to the end of the stage, or by so many steps of it at most."""
+        stage = entry(self.stages, progress.stage)
+        em = self._em(stage)
+        state, active = lax.cond(
+            progress.is_new,
+            lambda: self._begin_stage(progress.found, stage),
+            lambda: (progress.em, progress.active),
+        )
+        state = lax.cond(active, lambda: em.advance(state, num_steps), lambda: state)
+        ended = ~(active & em.is_running(state))
+        found, is_better = lax.cond(
+            ended & active,
+            lambda: _after(progress.found, stage, em.finish(state)),
+            lambda: (_unchanged(progress.found, stage, ended), jnp.bool_(False)),
+        )
+        number = progress.stage + ended.astype(jnp.int32)
+        return SearchProgress(found, state, number, progress.end, ended, active, is_better)
+
+    def _em(self, stage: Stage) -> EM:
+        return EM(self.workspace, self.options.soft, stage.schedule, stage.skip, stage.limit)
+
+    def _begin_stage(self, found: SearchState, stage: Stage) -> tuple[EMState, jax.Array]:
+        """Where a stage begins, and whether it does anything."""
+        best, kind = found.best, stage.kind
+
+        def recentred() -> Params:
+            return lax.cond(found.recentring_failed, lambda: best.params, lambda: self._recentred(best))
+
+        begin_of = {
+            StageKind.ANNEAL: lambda: entry(self.starts.params, stage.number),
+            StageKind.TRIAL: lambda: self._crop(stage.number),
+            StageKind.REINITIALIZE: lambda: found.trial.params,
+            StageKind.RECENTRE: recentred,
+            StageKind.CONVERGE: lambda: best.params,
+        }
+        begin = lax.switch(kind, [begin_of[kind] for kind in StageKind])
+        needs_loss = (kind == StageKind.TRIAL) | (kind == StageKind.REINITIALIZE)
+        is_shifted = jnp.any(begin.template != best.params.template)
+        active = (~needs_loss | is_lost(best)) & ((kind != StageKind.RECENTRE) | is_shifted)
+        return self._em(stage).init(begin), active
+
+    def _recentred(self, found: Fit) -> Params:
+        images = self.workspace.images
+        return to_pixel_values(recentred(images, to_internal_units(found.params, images), found.corners), images)
+
+    def _crop(self, number: jax.Array) -> Params:
+        if self.starts.crops is None:
+            return entry(self.starts.params, 0)
+        images, sse = self.workspace.images, self.workspace.totals.square_sum.high
+        return to_pixel_values(crop_params(images, sse, self.starts.crops, number, self.starts.template_shape), images)
+
+
+def _after(found: SearchState, stage: Stage, fit: Fit) -> tuple[SearchState, jax.Array]:
+    """What is known after a stage, and whether it is better than before."""
+    kind = stage.kind
+    is_start, is_trial = kind == StageKind.ANNEAL, kind == StageKind.TRIAL
+    # The last stage may lower the objective by a nat of rounding; it is the only one that ends with a status.
+    is_better = ~is_trial & ((kind == StageKind.CONVERGE) | _is_higher(fit, found.best))
+    after = SearchState(
+        best=select(is_better, fit, found.best),
+        trial=select(is_trial & _is_higher(fit, found.trial), fit, found.trial),
+        annealed=set_entry(found.annealed, jnp.where(is_start, stage.number, len(found.annealed.status)), fit),
+        start_index=jnp.where(is_start & is_better, stage.number, found.start_index),
+        num_steps=found.num_steps + fit.num_scheduled + fit.num_iterations + 1,
+        recentring_failed=(kind == StageKind.RECENTRE) & ~is_better,
+    )
+    return after, is_better
+
+
+def _unchanged(found: SearchState, stage: Stage, ended: jax.Array) -> SearchState:
+    """What is known while a stage is under way, and after one that has nothing to do: no shift means none later."""
+    return found._replace(recentring_failed=found.recentring_failed | (ended & (stage.kind == StageKind.RECENTRE)))
+
+
+def is_lost(best: Fit) -> jax.Array:
+    """Whether annealing has lost the template, so that positions are as open as at first."""
+    return best.entropy > LOST_ENTROPY_SHARE * math.log(best.params.prior.size)
+
+
+def merge(one: SearchState, other: SearchState) -> SearchState:
+    """What two searches that began alike found together, each in stages of its own; of arrays on the host."""
+    best_of = other if _is_higher(other.best, one.best) else one
+    trial_of = other if _is_higher(other.trial, one.trial) else one
+    ran = np.asarray(other.annealed.status != Status.RUNNING)
+
+    def of_each_start(after: np.ndarray, before: np.ndarray) -> np.ndarray:
+        return np.where(ran.reshape(-1, *[1] * (after.ndim - 1)), after, before)
+
+    return SearchState(
+        best=best_of.best,
+        trial=trial_of.trial,
+        annealed=jax.tree.map(of_each_start, other.annealed, one.annealed),
+        start_index=best_of.start_index,
+        num_steps=one.num_steps + other.num_steps,
+        recentring_failed=one.recentring_failed,
+    )
+
+
+def _is_higher(one: Fit, other: Fit) -> jax.Array:
+    return (abs(one.elbo) < np.inf) & ~(one.elbo <= other.elbo)

@@ -1,0 +1,147 @@
+"""The search for the highest objective: several starts annealed, the best recentred, and that one run to convergence.
+
+Source: ``docs/search.md``, *Search*.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxem.model.images import Workspace
+from jaxem.ops.trees import set_entry
+from jaxem.ops.windows import Shape
+from jaxem.runtime.arguments import as_count, as_fraction
+from jaxem.search.stages import SearchState, Stage, StagedSearch, StageKind, Starts
+from jaxem.solvers.em import EM
+from jaxem.solvers.options import EMOptions
+from jaxem.solvers.result import Fit, Status
+from jaxem.solvers.schedule import Schedule, annealing
+
+# A start read off the images would be forgotten at a lower inverse temperature, and so would a template that was only
+# shifted.
+COOL_INVERSE_TEMPERATURE = 0.5
+# Steps of annealing for a template of 1.5 times as many pixels as there are images.
+ANNEALING_STEPS, PIXELS_PER_IMAGE = 20, 1.5
+LEAST_ANNEALING, MOST_ANNEALING = 0.5, 2.0  # times those steps
+# Steps of prior annealing for half as many images as corners, or fewer.
+PRIOR_ANNEALING_STEPS, IMAGES_PER_CORNER = 60, 0.5
+# So many steps show which crops lead somewhere; two show it no better.
+TRIAL_STEPS = 1
+
+
+@dataclass(frozen=True)
+class Search:
+    """What `fit_restarts` does besides running EM; each part can be left out.
+
+    Args:
+        annealing_steps: from each random start, with the inverse temperature rising to 1 and the prior held uniform. By
+            default 20 where the template has 1.5 times as many pixels as there are images, in proportion elsewhere, but
+            at least 10 and at most 40: a template that fits noise makes posteriors certain too early.
+        inverse_temperature: the first one, for random starts.
+        num_trials: if annealing has lost the template, as it can over a flat background, so many templates cropped from
+            single images, see `init_from_crop`, are tried for a step, and the best of them goes on.
+        num_recentrings: at most so many times the best template is shifted, see `recentre`, annealed anew, and kept if
+            the objective has risen.
+        prior_annealing_steps: of the best, while the prior is learned little by little. By default 60, and where there
+            are more images than half the corners, fewer in proportion to the square root of corners per image.
+
+    Raises:
+        ValueError, TypeError: numbers outside their ranges.
+
+    Example:
+        >>> import jaxem
+        >>> jaxem.Search().prior_annealing_steps_for(num_images=1000, num_corners=500)
+        30
+
+    Source: ``docs/search.md``, *Search*.
+    """
+
+    annealing_steps: int | None = None
+    inverse_temperature: float = 0.1
+    num_trials: int = 12
+    num_recentrings: int = 2
+    prior_annealing_steps: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.annealing_steps is not None:
+            as_count("annealing_steps", self.annealing_steps, at_least=1)
+        as_count("num_trials", self.num_trials, at_least=0)
+        as_count("num_recentrings", self.num_recentrings, at_least=0)
+        if self.prior_annealing_steps is not None:
+            as_count("prior_annealing_steps", self.prior_annealing_steps, at_least=0)
+        as_fraction("inverse_temperature", self.inverse_temperature)
+
+    def annealing_steps_for(self, num_images: int, template_shape: Shape) -> int:
+        """Annealing steps for so many images."""
+        if self.annealing_steps is not None:
+            return self.annealing_steps
+        pixels_per_image = math.prod(template_shape) / num_images
+        return round(ANNEALING_STEPS * min(max(pixels_per_image / PIXELS_PER_IMAGE, LEAST_ANNEALING), MOST_ANNEALING))
+
+    def prior_annealing_steps_for(self, num_images: int, num_corners: int) -> int:
+        """Steps of prior annealing for so many images and corners."""
+        if self.prior_annealing_steps is not None:
+            return self.prior_annealing_steps
+        return round(PRIOR_ANNEALING_STEPS * min(IMAGES_PER_CORNER * num_corners / num_images, 1) ** 0.5)
+
+
+def plan_stages(search: Search, num_images: int, starts: Starts, options: EMOptions) -> Stage:
+    """All stages, stacked along a leading axis, in the order of their kinds."""
+    params = starts.params
+    num_steps = search.annealing_steps_for(num_images, starts.template_shape)
+    first, cool_first = search.inverse_temperature, max(search.inverse_temperature, COOL_INVERSE_TEMPERATURE)
+    share = math.log(cool_first) / math.log(first) if first < 1 else 1  # of the steps, at the same rate
+    cool = annealing(max(1, round(share * num_steps)), start=cool_first, prior_steps=0)
+    hot = annealing(num_steps, start=first, prior_steps=0)
+    cold = annealing(num_steps, start=1, prior_steps=0)
+    short = annealing(TRIAL_STEPS, start=1, prior_steps=0)
+    of_prior = annealing(0, prior_steps=search.prior_annealing_steps_for(num_images, params.prior[0].size))
+    num_trials = 0 if starts.crops is None else min(search.num_trials, num_images)
+    plan = [
+        (StageKind.ANNEAL, 0, cool, 0),
+        *[(StageKind.ANNEAL, number, hot, 0) for number in range(1, starts.num_starts)],
+        *[(StageKind.TRIAL, number, short, 0) for number in range(num_trials)],
+        *[(StageKind.REINITIALIZE, 0, cold, 0)] * (num_trials > 0),
+        *[(StageKind.RECENTRE, 0, cool, 0)] * search.num_recentrings,
+        # Hard EM has a run of its own afterwards.
+        (StageKind.CONVERGE, 0, of_prior, 0 if options.hard else options.max_iterations),
+    ]
+    kinds, numbers, schedules, limits = zip(*plan, strict=True)
+
+    lengths = np.array([schedule.num_steps for schedule in schedules])
+    skips = lengths.max() - lengths
+    rows = [[np.pad(row, (skip, 0)) for row in schedule] for schedule, skip in zip(schedules, skips, strict=True)]
+    return Stage(
+        jnp.array(kinds, jnp.int32),
+        jnp.array(numbers, jnp.int32),
+        Schedule(*(jnp.asarray(np.stack(column), params.noise_scale.dtype) for column in zip(*rows, strict=True))),
+        jnp.asarray(skips, jnp.int32),
+        jnp.array(limits, jnp.int32),
+    )
+
+
+def run_search(workspace: Workspace, starts: Starts, search: Search, options: EMOptions) -> tuple[Fit, jax.Array]:
+    """All stages of a search, to be traced: one `Fit` for each start, and the E-steps of all."""
+    stages = plan_stages(search, len(workspace.images.pixels), starts, options)
+    staged = StagedSearch(workspace, starts, stages, options)
+    found = staged.run(staged.nothing_found())
+    return conclude(found, EM(workspace, options).run(found.best.params) if options.hard else None)
+
+
+def conclude(found: SearchState, hard: Fit | None = None) -> tuple[Fit, jax.Array]:
+    """One `Fit` for each start and the E-steps of all.
+
+    That of the best is of its whole run, in hard EM of the hard run that followed; the others were left.
+    """
+    best, num_steps = found.best, found.num_steps
+    if hard is not None:
+        best = hard
+        num_steps = num_steps + best.num_iterations + 1
+    failed = found.annealed.status == Status.NONFINITE
+    status = jnp.where(failed, found.annealed.status, jnp.int32(Status.ABANDONED))
+    return set_entry(found.annealed._replace(status=status), found.start_index, best), num_steps

@@ -1,0 +1,190 @@
+"""A search, and plain runs, as tasks for the executor: in chunks, side by side where they can be.
+
+What a stage does is in `stages`; here is which of them need not wait for each other.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import reduce
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxem.model.images import Workspace
+from jaxem.model.params import Params
+from jaxem.ops.trees import entry
+from jaxem.runtime.compilation import jit
+from jaxem.runtime.executor import Executor, Task
+from jaxem.search.progress import HARD_STAGE, PLAIN_STAGE, PRIOR_STAGE, STAGE_NAMES, Reporter
+from jaxem.search.stages import SearchProgress, SearchState, Stage, StagedSearch, StageKind, Starts, is_lost, merge
+from jaxem.solvers.em import EM, EMState
+from jaxem.solvers.options import EMOptions
+from jaxem.solvers.result import Fit
+
+
+class SearchTasks:
+    """A search, its annealing side by side, and its trials; each range of stages is a task."""
+
+    def __init__(
+        self,
+        executor: Executor,
+        reporter: Reporter,
+        workspace: Workspace,
+        starts: Starts,
+        stages: Stage,
+        options: EMOptions,
+        nothing: SearchProgress,
+    ):
+        self.executor, self.reporter = executor, reporter
+        self.workspace, self.starts, self.stages, self.options = workspace, starts, stages, options
+        self.nothing = nothing
+        kinds, skips, limits = jax.device_get((stages.kind, stages.skip, stages.limit))
+        self.kinds = [StageKind(kind) for kind in kinds]
+        lengths = stages.schedule.inverse_temperature.shape[1] - skips + limits + 1
+        self.reporter.expect({_name(number): int(length) for number, length in enumerate(lengths)})
+
+    def run(self) -> SearchState:
+        """All stages."""
+        found = self._merged(self._of_kind(StageKind.ANNEAL), jax.device_get(self.nothing.found))
+        trials = self._of_kind(StageKind.TRIAL)
+        if trials and is_lost(found.best):
+            found = self._try(trials, found)
+        else:
+            for number in trials:
+                self.reporter.drop(_name(number))
+        first = len(self._of_kind(StageKind.ANNEAL)) + len(trials)
+        return self.executor.run([self._task("last stages", range(first, len(self.kinds)), found)])[0]
+
+    def run_hard(self, found: SearchState) -> Fit:
+        """Hard EM after a search."""
+        start = int(found.start_index)
+        task = _em_task(self.reporter, self.workspace, found.best.params, start, HARD_STAGE, self.options)
+        return self.executor.run([task])[0]
+
+    def _of_kind(self, kind: StageKind) -> list[int]:
+        return [number for number, one in enumerate(self.kinds) if one == kind]
+
+    def _merged(self, numbers: Sequence[int], found: SearchState) -> SearchState:
+        """What is known after stages that go side by side."""
+        before = found._replace(num_steps=jnp.zeros_like(found.num_steps))
+        tasks = [self._task(_name(number), range(number, number + 1), before) for number in numbers]
+        return reduce(merge, jax.device_get(self.executor.run(tasks)), found)
+
+    def _try(self, numbers: Sequence[int], found: SearchState) -> SearchState:
+        """What is known after the trials, of which the checkpoints keep only that."""
+        checkpointer = self.executor.checkpointer
+        known = checkpointer.result("trials", lambda: found)
+        if known is None:
+            known = self._merged(numbers, found)
+            checkpointer.save_result("trials", known, *map(_name, numbers))
+        return known
+
+    def _task(self, name: str, numbers: range, found: SearchState) -> Task:
+        """To go through a range of stages, after what was found before them."""
+        begin = self.nothing._replace(found=found, stage=jnp.int32(numbers.start), end=jnp.int32(numbers.stop))
+
+        def advance(progress: SearchProgress, num_steps: jax.Array) -> SearchProgress:
+            return _advance(self.workspace, self.starts, self.stages, progress, num_steps, self.options)
+
+        def on_start(progress: SearchProgress | None) -> None:
+            if progress is None:
+                for number in numbers:
+                    self.reporter.drop(_name(number))
+            elif not progress.is_new:
+                self.reporter.resume(_name(int(progress.stage)), progress.em)
+
+        return Task(
+            name=name,
+            begin=lambda: begin,
+            has_more=lambda progress: int(progress.stage) < numbers.stop,
+            advance=advance,
+            finish=lambda progress: progress.found,
+            on_start=on_start,
+            on_chunk=self._on_chunk,
+        )
+
+    def _on_chunk(self, progress: SearchProgress) -> None:
+        number = int(progress.stage) - bool(progress.is_new)  # the next stage is new where this one has ended
+        if not progress.active:
+            self.reporter.drop(_name(number))
+            return
+        kind, ended = self.kinds[number], bool(progress.is_new)
+        start = number if kind == StageKind.ANNEAL else int(progress.found.start_index)
+        # Starts are annealed side by side, so none of them knows of the others.
+        is_better = bool(progress.is_better) if ended and kind != StageKind.ANNEAL else None
+        self.reporter.tell(_name(number), start, self._stage_name(kind), progress.em, ended=ended, is_better=is_better)
+
+    def _stage_name(self, kind: StageKind) -> str:
+        """In hard EM the last stage is soft and converges to nothing; a run of its own follows."""
+        return PRIOR_STAGE if kind == StageKind.CONVERGE and self.options.hard else STAGE_NAMES[kind]
+
+
+def _name(number: int) -> str:
+    return f"stage {number}"
+
+
+def run_plain(executor: Executor, reporter: Reporter, workspace: Workspace, starts: Starts, options: EMOptions) -> Fit:
+    """A run from every start, stacked along a leading axis."""
+    params = jax.device_get(starts.params)
+    tasks = [
+        _em_task(reporter, workspace, entry(params, number), number, PLAIN_STAGE, options)
+        for number in range(starts.num_starts)
+    ]
+    return jax.tree.map(lambda *leaves: np.stack(leaves), *jax.device_get(executor.run(tasks)))
+
+
+def _em_task(
+    reporter: Reporter, workspace: Workspace, params: Params, start: int, stage: str, options: EMOptions
+) -> Task:
+    """A run by itself."""
+    name = f"{stage} {start}"
+    reporter.expect({name: options.max_iterations + 1})
+
+    def on_start(state: EMState | None) -> None:
+        if state is None:
+            reporter.drop(name)
+        else:
+            reporter.resume(name, state)
+
+    def has_more(state: EMState) -> bool:
+        status, num_evaluated = jax.device_get((state.status, state.num_evaluated))
+        return bool(EM(workspace, options).is_running(state._replace(status=status, num_evaluated=num_evaluated)))
+
+    return Task(
+        name=name,
+        begin=lambda: _init_em(workspace, params, options),
+        has_more=has_more,
+        advance=lambda state, num_steps: _advance_em(workspace, state, num_steps, options),
+        finish=lambda state: _finish_em(workspace, state, options),
+        on_start=on_start,
+        on_chunk=lambda state: reporter.tell(name, start, stage, state, ended=not has_more(state)),
+    )
+
+
+@jit
+def _advance(
+    workspace: Workspace,
+    starts: Starts,
+    stages: Stage,
+    progress: SearchProgress,
+    num_steps: jax.Array,
+    options: EMOptions,
+) -> SearchProgress:
+    return StagedSearch(workspace, starts, stages, options).advance(progress, num_steps)
+
+
+@jit
+def _init_em(workspace: Workspace, params: Params, options: EMOptions) -> EMState:
+    return EM(workspace, options).init(params)
+
+
+@jit
+def _advance_em(workspace: Workspace, state: EMState, num_steps: jax.Array, options: EMOptions) -> EMState:
+    return EM(workspace, options).advance(state, num_steps)
+
+
+@jit
+def _finish_em(workspace: Workspace, state: EMState, options: EMOptions) -> Fit:
+    return EM(workspace, options).finish(state)

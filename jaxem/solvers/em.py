@@ -1,0 +1,316 @@
+"""One EM run: a `lax.while_loop` around the two steps, its stopping rule, its history and an honest status.
+
+A step of the loop proposes parameters (M-step), accumulates the statistics of all batches (E-step), judges what came of
+it, and updates the state. A run can be stopped after any step and goes on as if it had not been. Derivations:
+``docs/search.md``, *The loop*.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import IntEnum
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+from jaxem.model.images import Workspace
+from jaxem.model.objective import log_density, log_smoothing, mean_entropy, penalized
+from jaxem.model.params import Params, to_internal_units, to_pixel_values
+from jaxem.model.statistics import Expectation, LogLikelihoodRatio, SufficientStatistics
+from jaxem.model.steps import expectation, update
+from jaxem.ops import double_word
+from jaxem.ops.double_word import DoubleWord
+from jaxem.ops.trees import select
+from jaxem.solvers.options import EMOptions
+from jaxem.solvers.result import Fit, Status
+from jaxem.solvers.schedule import Schedule
+from jaxem.solvers.squarem import extrapolate
+
+# A schedule is left when the best corners lack less than this of all log probability, nats an image, and the expected
+# counts moved by less than this, images an image.
+SETTLED_NATS, SETTLED_COUNTS = 0.01, 0.01
+# An accelerated run extrapolates where an iteration moves less than this of all counts: before, it would end elsewhere.
+EXTRAPOLATION_COUNTS = 0.005
+# A fall of the objective is rounding up to so many times the machine epsilon of the terms it is the difference of.
+ROUNDING_EPS = 8
+
+
+class Outcome(IntEnum):
+    """What a step came to."""
+
+    ADVANCED = 0  # kept, and more to come
+    CONVERGED = 1  # kept; it gained less than the tolerance
+    DECREASED = 2  # kept; the objective fell by more than rounding
+    REVERTED = 3  # an extrapolation that did not raise the objective: back to where it began
+    REJECTED = 4  # NaN or infinity: nothing of it is kept
+
+
+STATUS_OF = {
+    Outcome.ADVANCED: Status.RUNNING,
+    Outcome.CONVERGED: Status.CONVERGED,
+    Outcome.DECREASED: Status.DECREASED,
+    Outcome.REVERTED: Status.RUNNING,
+    Outcome.REJECTED: Status.NONFINITE,
+}
+
+
+class EMState(NamedTuple):
+    """Where a run is; all that `EM.advance` needs to go on.
+
+    =============  =============  ================================================================================
+    field          shape          meaning
+    =============  =============  ================================================================================
+    params         `Params`       the parameters, in the units of the centred images
+    expected       `Expectation`  the E-step there
+    elbo           `DoubleWord`   the objective there
+    history        (m + 1,)       of it
+    num_scheduled  () int32       E-steps of the schedule made
+    num_evaluated  () int32       E-steps on the objective itself made: one at the start, one an iteration
+    in_schedule    () bool        whether the next E-step is one of the schedule
+    status         () int32       a `Status`
+    previous       `Params`       the parameters before the last step
+    extrapolates   () bool        whether the next step is an extrapolation
+    initial        `Params`       where the run began, in pixel values
+    =============  =============  ================================================================================
+    """
+
+    params: Params
+    expected: Expectation
+    elbo: DoubleWord
+    history: jax.Array
+    num_scheduled: jax.Array
+    num_evaluated: jax.Array
+    in_schedule: jax.Array
+    status: jax.Array
+    previous: Params
+    extrapolates: jax.Array
+    initial: Params
+
+    @property
+    def num_steps(self) -> jax.Array:
+        """E-steps made."""
+        return self.num_scheduled + self.num_evaluated
+
+
+class Proposal(NamedTuple):
+    """A step before it is judged.
+
+    =========  =============  =============================================================
+    field      shape          meaning
+    =========  =============  =============================================================
+    params     `Params`       the new parameters
+    expected   `Expectation`  the E-step there
+    density    `DoubleWord`   the log density of the images there
+    objective  `DoubleWord`   the same with the penalty of prior smoothing
+    gain       ()             how much the objective rose, nats
+    moved      ()             how much of all expected counts moved, images
+    =========  =============  =============================================================
+    """
+
+    params: Params
+    expected: Expectation
+    density: DoubleWord
+    objective: DoubleWord
+    gain: jax.Array
+    moved: jax.Array
+
+
+@dataclass(frozen=True)
+class EM:
+    """One EM run on a workspace, to be traced: `init`, `advance` as often as wanted, `finish`; or `run`.
+
+    Args:
+        workspace: the images.
+        options: those of `fit`.
+        schedule: soft steps before the run.
+        skip: of the schedule so many first steps are left out (traced).
+        limit: iterations at most, by default those of the options (traced).
+    """
+
+    workspace: Workspace
+    options: EMOptions
+    schedule: Schedule | None = None
+    skip: jax.Array | int = 0
+    limit: jax.Array | None = None
+
+    def run(self, params: Params) -> Fit:
+        """All of it."""
+        return self.finish(self.advance(self.init(params)))
+
+    def init(self, params: Params) -> EMState:
+        """Before the first E-step, which only evaluates where the run starts."""
+        images = self.workspace.images
+        start = to_internal_units(params, images)
+        template, background, _, prior = jax.tree.map(jnp.zeros_like, start)
+        nothing = SufficientStatistics(prior, background, template, background)
+        unknown = double_word.double_word(jnp.full_like(start.noise_scale, jnp.nan))
+        ratio = LogLikelihoodRatio(unknown, unknown, unknown)
+        return EMState(
+            params=start,
+            expected=Expectation(nothing, ratio, jnp.zeros((len(images.pixels), 2), jnp.int32)),
+            elbo=unknown,
+            history=jnp.full(self.options.max_iterations + 1, jnp.nan, start.template.dtype),
+            num_scheduled=jnp.int32(0),
+            num_evaluated=jnp.int32(0),
+            in_schedule=jnp.int32(self.skip) < self._schedule_length,
+            status=jnp.int32(Status.RUNNING),
+            previous=start,
+            extrapolates=jnp.bool_(False),
+            initial=params,
+        )
+
+    def advance(self, state: EMState, num_steps: jax.Array | None = None) -> EMState:
+        """Go on to the end, or by so many steps at most."""
+        if num_steps is None:
+            return lax.while_loop(self.is_running, self._step, state)
+        last = state.num_steps + num_steps
+
+        def goes_on(state: EMState) -> jax.Array:
+            return self.is_running(state) & (state.num_steps < last)
+
+        return lax.while_loop(goes_on, self._step, state)
+
+    def is_running(self, state: EMState) -> jax.Array:
+        """Whether there is a step to make."""
+        limit = self.options.max_iterations if self.limit is None else self.limit
+        return (state.status == Status.RUNNING) & (state.num_evaluated <= limit)
+
+    def finish(self, state: EMState) -> Fit:
+        """What was found."""
+        images, totals, _ = self.workspace
+        status = jnp.where(state.status == Status.RUNNING, Status.MAX_ITERATIONS, state.status).astype(jnp.int32)
+        return Fit(
+            params=select(state.num_steps > 1, to_pixel_values(state.params, images), state.initial),
+            elbo=jnp.where(state.num_evaluated > 0, state.elbo.high, jnp.nan),
+            history=state.history,
+            num_iterations=jnp.maximum(state.num_evaluated - 1, 0),
+            status=status,
+            num_scheduled=state.num_scheduled,
+            entropy=mean_entropy(images, totals, state.params, state.expected),
+            corners=state.expected.corners,
+        )
+
+    def _step(self, state: EMState) -> EMState:
+        proposal = self._accumulate(state, self._propose(state))
+        return self._update(state, proposal, self._judge(state, proposal))
+
+    def _propose(self, state: EMState) -> Params:
+        """M-step, or an extrapolation of two; at the start, the start itself: so one E-step is compiled, not two."""
+        images, totals, _ = self.workspace
+        params = update(images, totals, state.expected.statistics, self._m_step_smoothing(state))
+        if self._extrapolates:
+            ahead = extrapolate(state.previous, state.params, params)
+            params = select(state.extrapolates, ahead, params)
+        if not self.options.hard:
+            params = _keep_possible(params, state.params)
+        return select(state.num_steps == 0, state.params, params)
+
+    def _accumulate(self, state: EMState, params: Params) -> Proposal:
+        """E-step over all batches, and the objective there."""
+        images, totals, _ = self.workspace
+        temperature = 1 / self._e_step_inverse_temperature(state)
+        tempered = params._replace(noise_scale=params.noise_scale * jnp.sqrt(temperature))
+        expected = expectation(self.workspace, tempered, hard=self.options.hard)
+        density = log_density(images, totals, params, expected.ratio)
+        objective = penalized(density, log_smoothing(params.prior, self.options.prior_smoothing))
+        gain = double_word.subtract(objective, state.elbo).high
+        moved = jnp.sum(jnp.abs(expected.statistics.counts - state.expected.statistics.counts))
+        return Proposal(params, expected, density, objective, gain, moved)
+
+    def _judge(self, state: EMState, proposal: Proposal) -> jax.Array:
+        """The `Outcome` of a step: the first of these that applies."""
+        gain, options = proposal.gain, self.options
+        # The objective may start at minus infinity, where a prior with zeros is smoothed: the first step mends that.
+        at_start = state.num_evaluated == 0
+        sound_at_start = jnp.isfinite(proposal.density.high) & (options.prior_smoothing >= 0)
+        sound = jnp.where(at_start, sound_at_start, jnp.isfinite(proposal.objective.high))
+        gains_little = (gain < options.tolerance * self._num_images) | ((gain <= 0) & (options.tolerance >= 0))
+        cases = [
+            (state.extrapolates & (gain >= 0), Outcome.ADVANCED),
+            (state.extrapolates, Outcome.REVERTED),
+            (~sound, Outcome.REJECTED),
+            (at_start, Outcome.ADVANCED),
+            (gain < -self._rounding(state), Outcome.DECREASED),
+            (gains_little, Outcome.CONVERGED),
+        ]
+        conditions, outcomes = zip(*cases, strict=True)
+        return jnp.select(conditions, [jnp.int32(outcome) for outcome in outcomes], jnp.int32(Outcome.ADVANCED))
+
+    def _update(self, state: EMState, proposal: Proposal, outcome: jax.Array) -> EMState:
+        """The state after a step of that outcome."""
+        status = jnp.select([outcome == one for one in STATUS_OF], [jnp.int32(one) for one in STATUS_OF.values()])
+        num_scheduled = state.num_scheduled + state.in_schedule.astype(jnp.int32)
+        num_evaluated = state.num_evaluated + (~state.in_schedule).astype(jnp.int32)
+        # Where the history has no place for it, it is dropped.
+        place = jnp.where(state.in_schedule, len(state.history), num_evaluated - 1)
+        lacking, moved = proposal.expected.ratio.log_mass.high, proposal.moved
+        settled = (lacking < SETTLED_NATS * self._num_images) & (moved < SETTLED_COUNTS * self._num_images)
+        is_iteration = state.num_evaluated > 0
+        near = moved < EXTRAPOLATION_COUNTS * self._num_images
+        kept = EMState(
+            params=proposal.params,
+            expected=proposal.expected,
+            elbo=proposal.objective,
+            history=state.history.at[place].set(proposal.objective.high, mode="drop"),
+            num_scheduled=num_scheduled,
+            num_evaluated=num_evaluated,
+            in_schedule=state.in_schedule & ~settled & (self.skip + num_scheduled < self._schedule_length),
+            status=status,
+            previous=state.params,
+            extrapolates=self._extrapolates & is_iteration & ~state.extrapolates & near,
+            initial=state.initial,
+        )
+        if self._extrapolates:
+            repeated = state.history.at[place].set(state.elbo.high, mode="drop")
+            reverted = state._replace(history=repeated, num_evaluated=num_evaluated, extrapolates=jnp.bool_(False))
+            kept = select(outcome == Outcome.REVERTED, reverted, kept)
+        rejected = state._replace(status=status)
+        return lax.cond(outcome == Outcome.REJECTED, lambda: rejected, lambda: kept)
+
+    @property
+    def _num_images(self) -> int:
+        return len(self.workspace.images.pixels)
+
+    @property
+    def _extrapolates(self) -> bool:
+        return self.options.accelerate and not self.options.hard
+
+    @property
+    def _schedule_length(self) -> int:
+        return 0 if self.schedule is None else self.schedule.num_steps
+
+    def _e_step_inverse_temperature(self, state: EMState) -> jax.Array:
+        """Of the E-step to come."""
+        if self.schedule is None or self._schedule_length == 0:
+            return jnp.ones_like(self.options.tolerance)
+        step = jnp.clip(self.skip + state.num_scheduled, 0, self._schedule_length - 1)
+        return jnp.where(state.in_schedule, self.schedule.inverse_temperature[step], 1)
+
+    def _m_step_smoothing(self, state: EMState) -> jax.Array:
+        """Pseudo-counts of the M-step that follows the last E-step."""
+        smoothing = self.options.prior_smoothing
+        if self.schedule is None or self._schedule_length == 0:
+            return smoothing
+        last = self._schedule_length - 1
+        step = jnp.where(state.in_schedule, jnp.clip(self.skip + state.num_scheduled - 1, 0, last), last)
+        scheduled = jnp.maximum(smoothing, self._num_images * self.schedule.prior_smoothing[step])
+        return jnp.where(state.num_evaluated == 0, scheduled, smoothing)
+
+    def _rounding(self, state: EMState) -> jax.Array:
+        """How much the objective can fall by rounding: it is a sum of terms of its size, and a difference of SSE."""
+        images, totals, _ = self.workspace
+        sse = totals.square_sum.high + self._num_images * jnp.sum(images.mean_image**2)
+        size = jnp.abs(state.elbo.high) + sse / (2 * state.params.noise_scale**2)
+        return ROUNDING_EPS * jnp.finfo(size.dtype).eps * size
+
+
+def _keep_possible(new: Params, old: Params) -> Params:
+    """What soft EM finds improbable it never finds impossible.
+
+    Probabilities below the smallest number round to zero, and a prior of zero is never left again: in single precision
+    that would freeze the first positions that a run hits on.
+    """
+    smallest = jnp.finfo(new.prior.dtype).tiny
+    return new._replace(prior=jnp.maximum(new.prior, jnp.where(old.prior > 0, smallest, 0)))

@@ -1,0 +1,72 @@
+"""What a run gives: parameters, the objective on the way there, and an honest word on how it ended."""
+
+from __future__ import annotations
+
+from enum import IntEnum
+from typing import NamedTuple
+
+import jax
+
+from jaxem.model.params import Params
+
+
+class Status(IntEnum):
+    """How a run ended. `Status(int(fit.status))` gives the name, `.explanation` a sentence."""
+
+    RUNNING = 0
+    CONVERGED = 1
+    MAX_ITERATIONS = 2
+    DECREASED = 3
+    NONFINITE = 4
+    ABANDONED = 5
+
+    @property
+    def explanation(self) -> str:
+        """What the status means, in a sentence."""
+        return _EXPLANATIONS[self]
+
+    @property
+    def in_words(self) -> str:
+        """The name as people write it."""
+        return self.name.lower().replace("_", " ")
+
+
+_EXPLANATIONS = {
+    Status.RUNNING: "The run has not ended.",
+    Status.CONVERGED: "The last iteration gained less than the tolerance.",
+    Status.MAX_ITERATIONS: "The iterations ran out while the objective was still rising; allow more.",
+    Status.DECREASED: "The objective fell by more than rounding explains.",
+    Status.NONFINITE: "An iteration gave NaN or infinity; the last finite parameters were kept.",
+    Status.ABANDONED: "Another start stood higher after annealing, so this one was not run to convergence.",
+}
+
+
+class Fit(NamedTuple):
+    """What one run found.
+
+    ==============  =====================  ===================================================================
+    field           shape                  meaning, unit
+    ==============  =====================  ===================================================================
+    params          `Params`               the parameters
+    elbo            ()                     the objective at those parameters, nats
+    history         (max_iterations + 1,)  the objective at the start and after each iteration, NaN after the end
+    num_iterations  () int32               iterations kept; ``history[num_iterations] == elbo``
+    status          () int32               a `Status`
+    num_scheduled   () int32               steps of a `Schedule` made before
+    entropy         ()                     mean entropy of the posteriors, nats; its exponential is the effective number
+                                           of positions an image
+    corners         (K, 2) int32           the best corner of each image: row, column of the window's upper left pixel
+    ==============  =====================  ===================================================================
+
+    The objective is the ELBO at the exact posterior, that is the log likelihood; in hard EM the log joint of the images
+    and their best corners; with prior smoothing alpha, (alpha / PQ) sum_d ln A(d) more.
+    """
+
+    params: Params
+    elbo: jax.Array
+    history: jax.Array
+    num_iterations: jax.Array
+    status: jax.Array
+    num_scheduled: jax.Array
+    entropy: jax.Array
+    corners: jax.Array

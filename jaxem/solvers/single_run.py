@@ -1,0 +1,94 @@
+"""`fit`: one EM run from given parameters.
+
+Derivations: ``docs/search.md``, *The loop*.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from jaxem.model.images import Workspace, make_workspace
+from jaxem.model.params import Params, as_params
+from jaxem.ops.validation import as_images
+from jaxem.runtime.compilation import jit
+from jaxem.solvers.em import EM
+from jaxem.solvers.options import EMOptions, em_options
+from jaxem.solvers.result import Fit
+from jaxem.solvers.schedule import Schedule, as_schedule
+
+
+def fit(
+    images: Any,
+    params: Params,
+    *,
+    hard: bool = False,
+    prior_smoothing: Any = 0.0,
+    max_iterations: int = 50,
+    tolerance: Any = 1e-3,
+    batch_size: int | None = None,
+    schedule: Schedule | None = None,
+    accelerate: bool = False,
+) -> Fit:
+    """Run EM from given parameters until an iteration gains less than the tolerance.
+
+    Args:
+        images: (K, H, W), pixel values; integers are promoted.
+        params: where to start.
+        hard: hard EM, one corner an image instead of probabilities (static).
+        prior_smoothing: alpha >= 0, pseudo-counts spread evenly over all corners (traced).
+        max_iterations: at most so many iterations (static).
+        tolerance: the smallest gain that counts as progress, nats per image (traced). Zero runs until nothing is
+            gained, minus infinity until the iterations run out.
+        batch_size: images worked on at a time, best an even number; by default as many as stay in the cache of a CPU's
+            core, or as keep a GPU busy (static).
+        schedule: soft steps to make before, for example `annealing()`; none by default. The history starts after them.
+        accelerate: after every second iteration extrapolate, and go back if the objective has not risen; such an
+            iteration repeats the objective in the history. It pays for long runs; hard EM has none (static).
+
+    Returns:
+        `Fit`.
+
+    Raises:
+        ValueError, TypeError: shapes, dtypes or options that do not fit. Wrong values (NaN pixels, a prior of zeros)
+            raise nothing and show in the status.
+
+    Example:
+        >>> import jax, jax.numpy as jnp, jaxem
+        >>> truth = jaxem.Params(jnp.ones((2, 3)), jnp.zeros((5, 7)), jnp.array(0.1), jnp.full((4, 5), 1 / 20))
+        >>> images, _ = jaxem.simulate(jax.random.key(0), truth, 100)
+        >>> result = jaxem.fit(images, truth)
+        >>> jaxem.Status(int(result.status)).name
+        'CONVERGED'
+
+    Source: ``docs/search.md``, *The loop*.
+    """
+    images = as_images(images)
+    params = as_params(params, images.shape[1:], images.dtype)
+    options = em_options(
+        images,
+        hard=hard,
+        prior_smoothing=prior_smoothing,
+        max_iterations=max_iterations,
+        tolerance=tolerance,
+        batch_size=batch_size,
+        accelerate=accelerate,
+    )
+    return _fit(images, params, None if schedule is None else as_schedule(schedule, images.dtype), options)
+
+
+@jit
+def _fit(images: jax.Array, params: Params, schedule: Schedule | None, options: EMOptions) -> Fit:
+    return run_after(schedule, make_workspace(images, options.batch_size), params, options)
+
+
+def run_after(schedule: Schedule | None, workspace: Workspace, params: Params, options: EMOptions) -> Fit:
+    """A whole run after the steps of a schedule, which are soft also where the run itself is hard."""
+    if schedule is None or not options.hard:
+        return EM(workspace, options, schedule).run(params)
+    # Accelerated or not, the soft part has no iterations.
+    soft = EM(workspace, replace(options.soft, accelerate=False), schedule, limit=jnp.int32(0)).run(params)
+    return EM(workspace, options).run(soft.params)._replace(num_scheduled=soft.num_scheduled)

@@ -1,0 +1,40 @@
+"""Longer steps than EM's: SQUAREM, the squared extrapolation of two of them.
+
+Source: ``docs/search.md``, *Acceleration*; R. Varadhan and C. Roland, Simple and globally convergent methods for
+accelerating the convergence of any EM algorithm, Scandinavian Journal of Statistics 35, 2008 (their step length S3).
+"""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+
+from jaxem.model.params import Params
+from jaxem.solvers.unconstrained import Unconstrained, from_unconstrained, to_unconstrained
+
+# So many EM steps at most in one: farther out only chance decides whether the objective rises.
+MAX_STEP_LENGTH = 32.0
+
+
+def extrapolate(first: Params, second: Params, third: Params) -> Params:
+    """Where two successive EM steps lead: x + 2 a r + a^2 v, with r the first step, v how the second differs from it.
+
+    The length is a = |r| / |v|, at least 1, which is the second step itself; lengths are those of the Fisher
+    information in `Unconstrained` parameters.
+    """
+    start, middle, end = map(to_unconstrained, (first, second, third))
+    step = jax.tree.map(jnp.subtract, middle, start)
+    bend = jax.tree.map(lambda x, y, z: (z - y) - (y - x), start, middle, end)
+    variance = second.noise_scale**2
+    weights = jnp.stack(
+        [1 / variance, 1 / variance, jnp.full_like(variance, 2 * first.background.size), jnp.full_like(variance, 4)]
+    )
+
+    def squared_length(change: Unconstrained) -> jax.Array:
+        return jnp.sum(weights * jnp.stack([jnp.sum(leaf**2) for leaf in change]))
+
+    tiny = jnp.finfo(variance.dtype).tiny
+    length = jnp.sqrt(squared_length(step) / jnp.maximum(squared_length(bend), tiny))
+    length = jnp.clip(length, 1, MAX_STEP_LENGTH)
+    ahead = jax.tree.map(lambda x, r, v: x + 2 * length * r + length**2 * v, start, step, bend)
+    return from_unconstrained(ahead._replace(prior_root=jnp.maximum(ahead.prior_root, 0)))
