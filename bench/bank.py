@@ -82,21 +82,21 @@ def annealed(**options):
 
     def strategy(images, template_shape):
         start = jaxem.random_params(jax.random.key(KEY), images, template_shape)
-        found = jaxem.fit(images, start, schedule=jaxem.annealing(release_steps=0), max_iterations=200, **options)
+        found = jaxem.fit(images, start, schedule=jaxem.annealing(prior_steps=0), max_iterations=200, **options)
         return found, int(found.num_scheduled + found.num_iterations) + 1
 
     return strategy
 
 
 def coarse_to_fine(factor):
-    """The search on means over blocks, and its answer annealed, released and climbed on all pixels."""
+    """The search on means over blocks, and its answer annealed and run to convergence on all pixels."""
 
     def strategy(images, template_shape):
         coarse = jaxem.coarsen(images, factor)
         coarse_shape = tuple(size // factor for size in template_shape)
         found = jaxem.fit_restarts(jax.random.key(KEY), coarse, coarse_shape)
         start = jaxem.refine(found.best.params, images, template_shape, factor)
-        fine = jaxem.fit(images, start, schedule=jaxem.annealing(6, start=0.5, release_steps=60))
+        fine = jaxem.fit(images, start, schedule=jaxem.annealing(6, start=0.5, prior_steps=60))
         share = coarse[0].size / images[0].size
         return fine, round(share * int(found.diagnostics.num_steps)) + int(fine.num_scheduled + fine.num_iterations) + 1
 
@@ -108,12 +108,12 @@ STRATEGIES = {
     "annealed": annealed(),
     "accelerated": annealed(accelerate=True),
     "search": search(2),
-    "no-recentring": search(2, recentrings=0),
-    "no-release": search(2, release_steps=0),
+    "no-recentring": search(2, num_recentrings=0),
+    "no-prior-annealing": search(2, prior_annealing_steps=0),
     "one-start": search(1),
     "three": search(3),
     "coarse": coarse_to_fine(2),
-    "slow": search(2, annealing_steps=40, release_steps=120),
+    "slow": search(2, annealing_steps=40, prior_annealing_steps=120),
 }
 
 
@@ -125,7 +125,7 @@ def highest_from_truth(problem):
         jaxem.fit(
             problem.images,
             problem.truth._replace(prior=uniform),
-            schedule=jaxem.annealing(0, release_steps=150),
+            schedule=jaxem.annealing(0, prior_steps=150),
             max_iterations=100,
         ),
     ]

@@ -19,12 +19,13 @@ import numpy as np
 from rich.console import Console
 
 import jaxem
-from jaxem.display import Display, JsonDisplay, LiveDisplay
+from jaxem.cli.live_table import LiveDisplay
+from jaxem.cli.progress import Display, JsonDisplay
 
 SHAPE = (20, 20)
 
 
-def search(images, display, journal):
+def search(images, display, checkpointer):
     """Processor and wall seconds of a search of fixed length."""
     before = time.process_time(), time.perf_counter()
     with display:
@@ -36,8 +37,8 @@ def search(images, display, journal):
             max_iterations=60,
             tolerance=-np.inf,
             search=None,
-            watch=display.progress,
-            journal=journal,
+            callback=display.progress,
+            checkpointer=checkpointer,
         )
     return time.process_time() - before[0], time.perf_counter() - before[1]
 
@@ -51,10 +52,10 @@ def main():
 
     def live():
         console = Console(file=io.StringIO(), force_terminal=True, width=100)
-        return LiveDisplay(console, len(images)), None
+        return LiveDisplay(len(images), console), None
 
     def checkpoints():
-        return Display(), jaxem.Journal(Path(tempfile.mkdtemp()), {}, interval=1.0)
+        return Display(), jaxem.Checkpointer(Path(tempfile.mkdtemp()), {}, interval=1.0)
 
     ways = {
         "nobody": lambda: (Display(), None),

@@ -1,4 +1,4 @@
-"""How well `jaxem info` forecasts the memory and time of `jaxem fit`.
+"""How well `jaxem info --estimate` forecasts the memory and time of `jaxem fit`.
 
     python bench/forecast.py [--json FILE] [--quick]
 
@@ -20,7 +20,7 @@ from pathlib import Path
 import common
 import numpy as np
 
-from jaxem.demo import demo_frames
+from jaxem.cli.demo import demo_frames
 
 # (K, H, W), (h, w), noise of the stack beside pixels of 0 to 1, or None for the demonstration.
 POINTS = [
@@ -58,7 +58,7 @@ def measure(folder, point):
     """Forecast and truth of one point."""
     frames, shape = str(Path(folder) / "frames.npy"), [str(size) for size in point[1]]
     subprocess.run([sys.executable, __file__, "--make", json.dumps([frames, *point])], check=True)
-    output, info_seconds, _ = run(folder, "info", frames, "--template-shape", *shape)
+    output, info_seconds, _ = run(folder, "info", frames, "--estimate", "--template-shape", *shape)
     size, unit, minutes, seconds = re.search(r"about (\S+) (\S+) of memory.* about (\d+):(\d+),", output).groups()
     _, true_seconds, true_bytes = run(folder, "fit", frames, "--template-shape", *shape, "--out", f"{folder}/found")
     return {

@@ -14,7 +14,10 @@ import jax.numpy as jnp
 from jax import lax
 
 import jaxem
-from jaxem import loop, model, stack, steps
+from jaxem.model import steps
+from jaxem.model.images import make_workspace
+from jaxem.model.params import to_internal_units
+from jaxem.solvers.options import cheapest_batch_size
 
 SIZE, TEMPLATE = 128, 32
 FOUR_GB = 4 * 2**30 // (SIZE * SIZE * 4)
@@ -35,14 +38,14 @@ def simulated(num_images):
 def measure(num_images, rounds):
     """Milliseconds of an iteration and of the two transforms."""
     images, truth = jax.jit(simulated, static_argnums=0)(num_images)
-    batch_size = loop.fit_options(images, False, 0.0, 1, 0.0, None)["batch_size"]
-    prepared = jax.jit(stack.prepare, static_argnums=1)(images, batch_size)
-    start = model.to_stack(truth._replace(noise_scale=jnp.float32(0.5)), prepared.stack)
+    batch_size = cheapest_batch_size(len(images), images[0].size)
+    workspace = jax.jit(make_workspace, static_argnums=1)(images, batch_size)
+    start = to_internal_units(truth._replace(noise_scale=jnp.float32(0.5)), workspace.images)
 
     @jax.jit
-    def iteration(prepared, params):
-        statistics = steps.expectation(prepared.stack, params, hard=False).statistics
-        return steps.maximise(*prepared, statistics, jnp.float32(0))
+    def iteration(workspace, params):
+        statistics = steps.expectation(workspace, params, hard=False).statistics
+        return steps.update(workspace.images, workspace.totals, statistics, jnp.float32(0))
 
     chunk = next(size for size in range(min(len(images), FOUR_GB // 4), 0, -1) if len(images) % size == 0)
 
@@ -54,7 +57,7 @@ def measure(num_images, rounds):
         return lax.map(both, images.reshape(-1, chunk, SIZE, SIZE))
 
     runs = {
-        "jaxem, one iteration": lambda: jax.block_until_ready(iteration(prepared, start)),
+        "jaxem, one iteration": lambda: jax.block_until_ready(iteration(workspace, start)),
         "two FFTs": lambda: jax.block_until_ready(transforms(images)),
     }
     return {"images": len(images), "batch_size": batch_size, "ms": common.minimum(runs, rounds)}

@@ -16,28 +16,32 @@ import numpy as np
 import peers
 
 import jaxem
-from jaxem import loop, model, stack, steps
+from jaxem.model import objective, steps
+from jaxem.model.images import make_workspace
+from jaxem.model.params import to_internal_units, to_pixel_values
+from jaxem.solvers.options import cheapest_batch_size
 
 SHAPES = [((200, 100, 200), (60, 40)), ((512, 64, 64), (16, 16)), ((1000, 50, 100), (30, 20))]
 
 
 def jaxem_fit(images, *start, hard=False):
-    """One iteration as `fit` makes it, on a stack prepared once."""
+    """One iteration as `fit` makes it, on a workspace made once."""
     images, params = jnp.asarray(images), jaxem.Params(*map(jnp.asarray, start))
-    batch_size = loop.fit_options(images, hard, 0.0, 1, 0.0, None)["batch_size"]
-    prepared = jax.jit(stack.prepare, static_argnums=1)(images, batch_size)
-    expectation = jax.jit(lambda stack, theta: steps.expectation(stack, theta, hard=hard))
-    statistics, _, _ = expectation(prepared.stack, model.to_stack(params, prepared.stack))
+    batch_size = cheapest_batch_size(len(images), images[0].size)
+    workspace = jax.jit(make_workspace, static_argnums=1)(images, batch_size)
+    expectation = jax.jit(lambda workspace, theta: steps.expectation(workspace, theta, hard=hard))
+    statistics, _, _ = expectation(workspace, to_internal_units(params, workspace.images))
 
     @jax.jit
-    def once(prepared, statistics):
-        found = steps.maximise(*prepared, statistics, jnp.float32(0))
-        statistics, ratio, _ = steps.expectation(prepared.stack, found, hard=hard)
-        density = steps.log_density(*prepared, found, ratio)
-        return model.from_stack(found, prepared.stack), statistics, density
+    def once(workspace, statistics):
+        images, totals, _ = workspace
+        found = steps.update(images, totals, statistics, jnp.float32(0))
+        statistics, ratio, _ = steps.expectation(workspace, found, hard=hard)
+        density = objective.log_density(images, totals, found, ratio)
+        return to_pixel_values(found, images), statistics, density
 
     def iterate():
-        found, _, density = jax.block_until_ready(once(prepared, statistics))
+        found, _, density = jax.block_until_ready(once(workspace, statistics))
         return found.template, found.background, found.noise_scale**2, density.high
 
     return iterate
