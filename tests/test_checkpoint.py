@@ -22,7 +22,7 @@ class KilledError(Exception):
 
 @pytest.fixture(scope="module")
 def images():
-    """Over a flat background, where annealing loses the template, so that every leg is gone."""
+    """Over a flat background, where annealing loses the template, so that every stage does something."""
     rng = np.random.default_rng(72)
     truth = random_params(rng, (14, 17), SHAPE, noise_scale=1.0)
     truth = truth._replace(background=np.full((14, 17), 1.0), prior=np.full((11, 13), 1 / 143))

@@ -1,4 +1,4 @@
-"""Gradient ascent and EM climb the same hill."""
+"""Gradient ascent and EM end at the same maximum."""
 
 import jax
 import jax.numpy as jnp

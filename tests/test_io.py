@@ -4,6 +4,7 @@ import logging
 import pickle
 import subprocess
 import sys
+import warnings
 from functools import partial
 from pathlib import Path
 
@@ -152,7 +153,9 @@ def in_big_endian_mrc(folder, frames):
     """With words between its header and its pixels."""
     swapped = frames.astype(np.uint16 if frames.dtype == np.uint8 else frames.dtype)
     with mrcfile.new(folder / "a.mrcs") as mrc:
-        mrc.set_data(swapped.astype(swapped.dtype.newbyteorder(">")))
+        with warnings.catch_warnings():  # mrcfile writes headers in a way that NumPy 2.5 deprecates
+            warnings.simplefilter("ignore", DeprecationWarning)
+            mrc.set_data(swapped.astype(swapped.dtype.newbyteorder(">")))
         mrc.set_extended_header(np.arange(300, dtype=np.uint8))
     return folder / "a.mrcs"
 

@@ -14,7 +14,7 @@ from rich.text import Text
 
 from jaxem.cli.progress import ANNEALING, BEST_SO_FAR, NOT_THE_BEST, RECENTRING, TRIAL, Display, Story
 from jaxem.runtime.text import clock, plural, printable
-from jaxem.search.progress import HARD_STAGE, PLAIN_STAGE, STAGE_NAMES, Progress
+from jaxem.search.progress import HARD_STAGE, PLAIN_STAGE, PRIOR_STAGE, STAGE_NAMES, Progress
 from jaxem.search.stages import StageKind
 
 MOST_ROWS = 12
@@ -28,6 +28,7 @@ AFTERWARDS = {
     STAGE_NAMES[StageKind.REINITIALIZE]: "recentring the best",
     RECENTRING: "going on with the best",
     PLAIN_STAGE: "choosing the best start",
+    PRIOR_STAGE: "going on with hard EM",
     **dict.fromkeys((STAGE_NAMES[StageKind.CONVERGE], HARD_STAGE), "finishing"),
 }
 COLUMNS = ("start", "stage", "E-steps", "nats an image", "gain", "outcome")

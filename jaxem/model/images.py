@@ -69,7 +69,11 @@ class CenteredImages(NamedTuple):
     @property
     def residuals(self) -> jax.Array:
         """R_k, (K, H, W), in units of the scale; made anew where they are used, which is cheaper than keeping them."""
-        return (self.pixels - self.offset) * (1 / self.scale) - self.mean_image[None]
+        return self.to_internal_units(self.pixels) - self.mean_image[None]
+
+    def to_internal_units(self, pixels: jax.Array) -> jax.Array:
+        """Pixel values less the offset, in units of the scale."""
+        return (pixels - self.offset) * (1 / self.scale)
 
     def transform_template(self, template: jax.Array) -> jax.Array:
         """The template as the correlations want it; a multiple of it is transformed too."""

@@ -34,7 +34,7 @@ def log_background(images: CenteredImages, params: Params) -> jax.Array:
 def log_joint_at(images: CenteredImages, params: Params, corners: jax.Array) -> jax.Array:
     """ln p(X_k, d_k) of each image and one corner of it, (K,), nats; from errors of all pixels, so nothing cancels."""
     template, (rows, columns) = params.template, corners.T
-    windows = (gather(images.pixels, corners, template.shape) - images.offset) * (1 / images.scale) - template[None]
+    windows = images.to_internal_units(gather(images.pixels, corners, template.shape)) - template[None]
     errors = jax.vmap(lax.dynamic_update_slice)(_without_template(images, params), windows, corners)
     return log_prior(params.prior)[rows, columns] + _log_normal(images, params, errors)
 
@@ -55,18 +55,18 @@ def _log_normal(images: CenteredImages, params: Params, errors: jax.Array) -> ja
 class SharedTerms(NamedTuple):
     """What `log_odds` needs of the parameters, made once for all images.
 
-    ==========  ===================================  =====================================================
-    field       shape                                meaning
-    ==========  ===================================  =====================================================
-    log_odds    (H-h+1, W-w+1)                       the part of the log odds that all images share
-    template    `CenteredImages.transform_template`  F / s^2
-    background  (H, W)                               B / s^2
-    ==========  ===================================  =====================================================
+    =================  ===================================  ==============================================
+    field              shape                                meaning
+    =================  ===================================  ==============================================
+    shared_log_odds    (H-h+1, W-w+1)                       the part of the log odds that all images share
+    scaled_template    `CenteredImages.transform_template`  F / s^2
+    scaled_background  (H, W)                               B / s^2
+    =================  ===================================  ==============================================
     """
 
-    log_odds: jax.Array
-    template: jax.Array
-    background: jax.Array
+    shared_log_odds: jax.Array
+    scaled_template: jax.Array
+    scaled_background: jax.Array
 
 
 def shared_terms(images: CenteredImages, params: Params) -> SharedTerms:
@@ -83,20 +83,20 @@ def shared_terms(images: CenteredImages, params: Params) -> SharedTerms:
         + images.window_sums(background * (2 * images.mean_image - background), template.shape)
     )
     shared = log_prior(prior) - sse_change / (2 * variance)
-    shared = jnp.where(jnp.any(jnp.isnan(shared)), jnp.nan, shared)  # one alone, a maximum may ignore on a CPU
+    shared = jnp.where(jnp.any(jnp.isnan(shared)), jnp.nan, shared)  # a maximum on a CPU may skip a single NaN
     return SharedTerms(shared, transformed * (1 / variance).astype(transformed.dtype), background / variance)
 
 
 def log_odds(images: CenteredImages, shared: SharedTerms, template_shape: Shape) -> jax.Array:
     """ln p(X_k, d) - ln N(X_k; B, s^2) for every image and corner, (K, H-h+1, W-w+1), nats."""
-    weighted = images.residuals * shared.background[None]
-    own = images.correlate(shared.template, template_shape) - images.window_sums(weighted, template_shape)
-    return shared.log_odds[None] + own
+    weighted = images.residuals * shared.scaled_background[None]
+    own = images.correlate(shared.scaled_template, template_shape) - images.window_sums(weighted, template_shape)
+    return shared.shared_log_odds[None] + own
 
 
 def sse_change_at(images: CenteredImages, params: Params, corners: jax.Array) -> jax.Array:
-    """(X_k - F)^2 - (X_k - B)^2 at each pixel of the window at one corner an image, (K, h, w)."""
+    """(X_k - F)^2 - (X_k - B)^2 = (B - F) (2 X_k - F - B) in the window at one corner an image, (K, h, w)."""
     template, background, _, _ = params
-    windows = (gather(images.pixels, corners, template.shape) - images.offset) * (1 / images.scale)
+    windows = images.to_internal_units(gather(images.pixels, corners, template.shape))
     behind = gather(background, corners, template.shape)
     return (behind - template[None]) * (2 * windows - template[None] - behind)

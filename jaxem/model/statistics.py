@@ -13,7 +13,7 @@ from jaxem.ops.double_word import DoubleWord
 
 
 class UnnormalizedPosterior(NamedTuple):
-    """A `Posterior` before its normalisation, which sums over images make in passing: probs = shares * masses.
+    """A `Posterior` not yet normalised, probs = shares * masses: sums over images normalise, so that maps need not be.
 
     ======  ======================  =====================================
     field   shape                   meaning
@@ -30,19 +30,19 @@ class UnnormalizedPosterior(NamedTuple):
 class PosteriorSummary(NamedTuple):
     """What the E-step learns about each image besides its posterior.
 
-    ========  ========  ======================================================================================
-    field     shape     meaning
-    ========  ========  ======================================================================================
-    corners   (K, 2)    the best corner
-    log_odds  (K,)      there, nats
-    log_mass  (K,)      ln sum_d exp(log_odds(d) - log_odds at the best corner), zero in hard EM, nats
-    ========  ========  ======================================================================================
+    =============  ======  ===================================================================================
+    field          shape   meaning
+    =============  ======  ===================================================================================
+    corners        (K, 2)  the best corner b_k
+    best_log_odds  (K,)    the log odds there, nats
+    log_mass       (K,)    ln sum_d exp(log_odds(d) - best_log_odds) = -ln q_k(b_k), zero in hard EM, nats
+    =============  ======  ===================================================================================
 
-    The last two add up to ln p(X_k) - ln N(X_k; B, s^2), in hard EM to ln p(X_k, d_k) - ln N(X_k; B, s^2).
+    The last two add up to ln p(X_k) - ln N(X_k; B, s^2), in hard EM to ln p(X_k, b_k) - ln N(X_k; B, s^2).
     """
 
     corners: jax.Array
-    log_odds: jax.Array
+    best_log_odds: jax.Array
     log_mass: jax.Array
 
 

@@ -63,7 +63,7 @@ def _highest(maps: jax.Array) -> tuple[jax.Array, jax.Array]:
 
 
 def log_evidence(images: CenteredImages, params: Params, summary: PosteriorSummary) -> jax.Array:
-    """ln p(X_k) of each image, in hard EM ln p(X_k, d_k), (K,), nats.
+    """ln p(X_k) of each image, in hard EM ln p(X_k, b_k), (K,), nats.
 
     What is large is made anew from the pixels at the best corner; only what is small comes from transforms.
     """
@@ -109,7 +109,9 @@ def _log_likelihood_ratio(
 ) -> LogLikelihoodRatio:
     sse_change = sum_over_images(sse_change_at(batch, params, summary.corners), weights)
     at_best = log_prior(params.prior)[summary.corners[:, 0], summary.corners[:, 1]]
-    at_best = jnp.where(jnp.isnan(summary.log_odds), jnp.nan, at_best)  # of a window elsewhere nothing is seen
+    at_best = jnp.where(
+        jnp.isnan(summary.best_log_odds), jnp.nan, at_best
+    )  # a NaN outside the best window would be missed
     counted = (jnp.where(weights > 0, values, 0) for values in (at_best, summary.log_mass))
     return LogLikelihoodRatio(double_word.total(jnp.sum(sse_change, axis=1)), *map(double_word.total, counted))
 

@@ -22,8 +22,3 @@ def entry(tree: Any, number: Any) -> Any:
 def set_entry(tree: Any, number: Any, value: Any) -> Any:
     """The tree with one entry along the leading axis replaced; none where there is no such entry."""
     return jax.tree.map(lambda leaf, new: leaf.at[number].set(new, mode="drop"), tree, value)
-
-
-def stack(trees: list[Any]) -> Any:
-    """Several trees of one structure along a new leading axis."""
-    return jax.tree.map(lambda *leaves: jnp.stack(leaves), *trees)

@@ -115,9 +115,8 @@ class Checkpointer:
                 if hashlib.sha256(data).hexdigest()[:16] != digest:
                     raise ValueError("its bytes are not those that were written")
                 header, entries = _unpack(data)
-            except (OSError, ValueError, KeyError) as error:
+            except (OSError, ValueError, KeyError):
                 self.damaged.append(path)
-                del error
                 continue
             self._check_fingerprint(header, path)
             self.entries, self._number = entries, max(number, found[0][0])

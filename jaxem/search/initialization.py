@@ -193,4 +193,4 @@ def crop_params(images: CenteredImages, sse: jax.Array, crops: Crops, rank: jax.
     window = lax.dynamic_slice(images.pixels[crops.numbers[rank]], crops.corners[rank], template_shape)
     prior = uniform_prior(images.image_shape, template_shape, window.dtype)
     noise_scale = jnp.sqrt(sse / images.pixels.size)
-    return Params((window - images.offset) * (1 / images.scale), images.mean_image, noise_scale, prior)
+    return Params(images.to_internal_units(window), images.mean_image, noise_scale, prior)

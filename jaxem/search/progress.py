@@ -34,7 +34,7 @@ class Progress(NamedTuple):
                  annealing" and "hard EM" in place of the last; without a search "EM"
     num_steps    E-steps of this stage so far
     num_left     E-steps that all stages together can still take, at most
-    elbo         the objective, nats; while annealing that at the present parameters
+    elbo         the objective, nats; while annealing with the log mass of the tempered posterior, which is too high
     gain         how much it rose in a step, the mean over the chunk, nats; NaN after the first
     ended        whether the stage is over
     status       `Status.RUNNING`, or how the run ended; annealing ends nothing

@@ -74,7 +74,7 @@ def recentred(images: CenteredImages, params: Params, corners: jax.Array) -> Par
 
     def one_image(totals: tuple[jax.Array, ...], inputs: tuple[jax.Array, jax.Array]) -> tuple[Any, None]:
         pixels, corner = inputs
-        arrays = (*shared, padded((pixels - images.offset) * (1 / images.scale)))
+        arrays = (*shared, padded(images.to_internal_units(pixels)))
         cuts = (lax.dynamic_slice(array, corner, around) for array in arrays)
         return tuple(total + cut for total, cut in zip(totals, cuts, strict=True)), None
 

@@ -115,7 +115,7 @@ def fit_restarts(
         max_iterations=max_iterations,
         tolerance=tolerance,
         batch_size=batch_size,
-        num_lanes=group_size,
+        group_size=group_size,
     )
     return _fit_restarts(keys, images, options, template_shape=template_shape, group_size=group_size, search=search)
 

@@ -1,7 +1,7 @@
 """The stages that a search is made of: where each begins, how it goes on, and what is known after it.
 
-A stage is an EM run with something before it. `Search` walks through a range of stages, and can be stopped after any
-step. Source: ``docs/search.md``, *Search*.
+A stage is an EM run with something before it. `StagedSearch` goes through a range of stages, and can be stopped after
+any step. Source: ``docs/search.md``, *Search*.
 """
 
 from __future__ import annotations

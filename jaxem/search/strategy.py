@@ -26,8 +26,8 @@ from jaxem.solvers.schedule import Schedule, annealing
 # shifted.
 COOL_INVERSE_TEMPERATURE = 0.5
 # Steps of annealing for a template of 1.5 times as many pixels as there are images.
-ANNEALING_STEPS, PIXELS_PER_IMAGE = 20, 1.5
-LEAST_ANNEALING, MOST_ANNEALING = 0.5, 2.0  # times those steps
+ANNEALING_STEPS, TEMPLATE_PIXELS_PER_IMAGE = 20, 1.5
+LEAST_ANNEALING_FACTOR, MOST_ANNEALING_FACTOR = 0.5, 2.0
 # Steps of prior annealing for half as many images as corners, or fewer.
 PRIOR_ANNEALING_STEPS, IMAGES_PER_CORNER = 60, 0.5
 # So many steps show which crops lead somewhere; two show it no better.
@@ -80,8 +80,8 @@ class Search:
         """Annealing steps for so many images."""
         if self.annealing_steps is not None:
             return self.annealing_steps
-        pixels_per_image = math.prod(template_shape) / num_images
-        return round(ANNEALING_STEPS * min(max(pixels_per_image / PIXELS_PER_IMAGE, LEAST_ANNEALING), MOST_ANNEALING))
+        factor = math.prod(template_shape) / num_images / TEMPLATE_PIXELS_PER_IMAGE
+        return round(ANNEALING_STEPS * min(max(factor, LEAST_ANNEALING_FACTOR), MOST_ANNEALING_FACTOR))
 
     def prior_annealing_steps_for(self, num_images: int, num_corners: int) -> int:
         """Steps of prior annealing for so many images and corners."""
@@ -96,18 +96,18 @@ def plan_stages(search: Search, num_images: int, starts: Starts, options: EMOpti
     num_steps = search.annealing_steps_for(num_images, starts.template_shape)
     first, cool_first = search.inverse_temperature, max(search.inverse_temperature, COOL_INVERSE_TEMPERATURE)
     share = math.log(cool_first) / math.log(first) if first < 1 else 1  # of the steps, at the same rate
-    cool = annealing(max(1, round(share * num_steps)), start=cool_first, prior_steps=0)
-    hot = annealing(num_steps, start=first, prior_steps=0)
-    cold = annealing(num_steps, start=1, prior_steps=0)
-    short = annealing(TRIAL_STEPS, start=1, prior_steps=0)
+    of_estimate = annealing(max(1, round(share * num_steps)), start=cool_first, prior_steps=0)
+    of_random = annealing(num_steps, start=first, prior_steps=0)
+    untempered = annealing(num_steps, start=1, prior_steps=0)
+    of_trial = annealing(TRIAL_STEPS, start=1, prior_steps=0)
     of_prior = annealing(0, prior_steps=search.prior_annealing_steps_for(num_images, params.prior[0].size))
     num_trials = 0 if starts.crops is None else min(search.num_trials, num_images)
     plan = [
-        (StageKind.ANNEAL, 0, cool, 0),
-        *[(StageKind.ANNEAL, number, hot, 0) for number in range(1, starts.num_starts)],
-        *[(StageKind.TRIAL, number, short, 0) for number in range(num_trials)],
-        *[(StageKind.REINITIALIZE, 0, cold, 0)] * (num_trials > 0),
-        *[(StageKind.RECENTRE, 0, cool, 0)] * search.num_recentrings,
+        (StageKind.ANNEAL, 0, of_estimate, 0),  # the first start is read off the images
+        *[(StageKind.ANNEAL, number, of_random, 0) for number in range(1, starts.num_starts)],
+        *[(StageKind.TRIAL, number, of_trial, 0) for number in range(num_trials)],
+        *[(StageKind.REINITIALIZE, 0, untempered, 0)] * (num_trials > 0),
+        *[(StageKind.RECENTRE, 0, of_estimate, 0)] * search.num_recentrings,
         # Hard EM has a run of its own afterwards.
         (StageKind.CONVERGE, 0, of_prior, 0 if options.hard else options.max_iterations),
     ]

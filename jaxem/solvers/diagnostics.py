@@ -22,6 +22,7 @@ from jaxem.solvers.result import Fit, Status
 # What raises a warning: a larger share of the positions left open, a contrast of less than so many times
 # 2 ln(number of positions), and so many runs of which only one found the best.
 OPEN_POSITIONS_SHARE, LEAST_RELATIVE_CONTRAST, FEWEST_RUNS_TO_COMPARE = 0.2, 1.0, 3
+NEAR_FLOOR = 1.01  # times the smallest variance that the numbers resolve
 
 
 class Diagnostics(NamedTuple):
@@ -74,7 +75,7 @@ def diagnose(
         jnp.exp(best.entropy),
         contrast(params),
         jnp.sum(visible == 0, dtype=jnp.int32),
-        params.noise_scale**2 <= 1.01 * images.variance_floor,
+        params.noise_scale**2 <= NEAR_FLOOR * images.variance_floor,
     )
 
 

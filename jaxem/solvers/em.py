@@ -1,4 +1,4 @@
-"""One EM run: a `lax.while_loop` around the two steps, its stopping rule, its history and an honest status.
+"""One EM run: a `lax.while_loop` around the two steps, its stopping rule, its history and its status.
 
 A step of the loop proposes parameters (M-step), accumulates the statistics of all batches (E-step), judges what came of
 it, and updates the state. A run can be stopped after any step and goes on as if it had not been. Derivations:
@@ -28,12 +28,13 @@ from jaxem.solvers.result import Fit, Status
 from jaxem.solvers.schedule import Schedule
 from jaxem.solvers.squarem import extrapolate
 
-# A schedule is left when the best corners lack less than this of all log probability, nats an image, and the expected
-# counts moved by less than this, images an image.
-SETTLED_NATS, SETTLED_COUNTS = 0.01, 0.01
-# An accelerated run extrapolates where an iteration moves less than this of all counts: before, it would end elsewhere.
-EXTRAPOLATION_COUNTS = 0.005
-# A fall of the objective is rounding up to so many times the machine epsilon of the terms it is the difference of.
+# A schedule is left when the log mass, -ln q of the best corner, is below this in the mean, nats, and less than this
+# share of the expected counts has moved.
+SETTLED_LOG_MASS, SETTLED_MOVED_SHARE = 0.01, 0.01
+# An accelerated run extrapolates where an iteration moves less than this share of the expected counts: before, it would
+# end elsewhere.
+EXTRAPOLATION_MOVED_SHARE = 0.005
+# The objective is a difference of large terms; a fall is rounding up to so many times the machine epsilon of those.
 ROUNDING_EPS = 8
 
 
@@ -43,7 +44,7 @@ class Outcome(IntEnum):
     ADVANCED = 0  # kept, and more to come
     CONVERGED = 1  # kept; it gained less than the tolerance
     DECREASED = 2  # kept; the objective fell by more than rounding
-    REVERTED = 3  # an extrapolation that did not raise the objective: back to where it began
+    REVERTED = 3  # an extrapolation that lowered the objective: back to where it began
     REJECTED = 4  # NaN or infinity: nothing of it is kept
 
 
@@ -64,8 +65,8 @@ class EMState(NamedTuple):
     =============  =============  ================================================================================
     params         `Params`       the parameters, in the units of the centred images
     expected       `Expectation`  the E-step there
-    elbo           `DoubleWord`   the objective there
-    history        (m + 1,)       of it
+    elbo           `DoubleWord`   the objective there; in a schedule with the log mass of the tempered posterior
+    history        as in `Fit`    of it
     num_scheduled  () int32       E-steps of the schedule made
     num_evaluated  () int32       E-steps on the objective itself made: one at the start, one an iteration
     in_schedule    () bool        whether the next E-step is one of the schedule
@@ -143,8 +144,13 @@ class EM:
         """Before the first E-step, which only evaluates where the run starts."""
         images = self.workspace.images
         start = to_internal_units(params, images)
-        template, background, _, prior = jax.tree.map(jnp.zeros_like, start)
-        nothing = SufficientStatistics(prior, background, template, background)
+        zeros = jax.tree.map(jnp.zeros_like, start)
+        nothing = SufficientStatistics(
+            counts=zeros.prior,
+            covered=zeros.background,
+            template_sum=zeros.template,
+            covered_sum=zeros.background,
+        )
         unknown = double_word.double_word(jnp.full_like(start.noise_scale, jnp.nan))
         ratio = LogLikelihoodRatio(unknown, unknown, unknown)
         return EMState(
@@ -175,10 +181,10 @@ class EM:
     def is_running(self, state: EMState) -> jax.Array:
         """Whether there is a step to make."""
         limit = self.options.max_iterations if self.limit is None else self.limit
-        return (state.status == Status.RUNNING) & (state.num_evaluated <= limit)
+        return (state.status == Status.RUNNING) & (state.num_evaluated <= limit)  # the start is evaluated, too
 
     def finish(self, state: EMState) -> Fit:
-        """What was found."""
+        """What was found; of a run without a step, its start to the bit."""
         images, totals, _ = self.workspace
         status = jnp.where(state.status == Status.RUNNING, Status.MAX_ITERATIONS, state.status).astype(jnp.int32)
         return Fit(
@@ -193,8 +199,8 @@ class EM:
         )
 
     def _step(self, state: EMState) -> EMState:
-        proposal = self._accumulate(state, self._propose(state))
-        return self._update(state, proposal, self._judge(state, proposal))
+        proposal = self._accumulate_batches(state, self._propose(state))
+        return self._update_state(state, proposal, self._judge(state, proposal))
 
     def _propose(self, state: EMState) -> Params:
         """M-step, or an extrapolation of two; at the start, the start itself: so one E-step is compiled, not two."""
@@ -207,7 +213,7 @@ class EM:
             params = _keep_possible(params, state.params)
         return select(state.num_steps == 0, state.params, params)
 
-    def _accumulate(self, state: EMState, params: Params) -> Proposal:
+    def _accumulate_batches(self, state: EMState, params: Params) -> Proposal:
         """E-step over all batches, and the objective there."""
         images, totals, _ = self.workspace
         temperature = 1 / self._e_step_inverse_temperature(state)
@@ -238,17 +244,17 @@ class EM:
         conditions, outcomes = zip(*cases, strict=True)
         return jnp.select(conditions, [jnp.int32(outcome) for outcome in outcomes], jnp.int32(Outcome.ADVANCED))
 
-    def _update(self, state: EMState, proposal: Proposal, outcome: jax.Array) -> EMState:
+    def _update_state(self, state: EMState, proposal: Proposal, outcome: jax.Array) -> EMState:
         """The state after a step of that outcome."""
         status = jnp.select([outcome == one for one in STATUS_OF], [jnp.int32(one) for one in STATUS_OF.values()])
         num_scheduled = state.num_scheduled + state.in_schedule.astype(jnp.int32)
         num_evaluated = state.num_evaluated + (~state.in_schedule).astype(jnp.int32)
         # Where the history has no place for it, it is dropped.
         place = jnp.where(state.in_schedule, len(state.history), num_evaluated - 1)
-        lacking, moved = proposal.expected.ratio.log_mass.high, proposal.moved
-        settled = (lacking < SETTLED_NATS * self._num_images) & (moved < SETTLED_COUNTS * self._num_images)
+        log_mass, moved = proposal.expected.ratio.log_mass.high, proposal.moved
+        settled = (log_mass < SETTLED_LOG_MASS * self._num_images) & (moved < SETTLED_MOVED_SHARE * self._num_images)
         is_iteration = state.num_evaluated > 0
-        near = moved < EXTRAPOLATION_COUNTS * self._num_images
+        near = moved < EXTRAPOLATION_MOVED_SHARE * self._num_images
         kept = EMState(
             params=proposal.params,
             expected=proposal.expected,
@@ -289,7 +295,7 @@ class EM:
         return jnp.where(state.in_schedule, self.schedule.inverse_temperature[step], 1)
 
     def _m_step_smoothing(self, state: EMState) -> jax.Array:
-        """Pseudo-counts of the M-step that follows the last E-step."""
+        """Pseudo-counts of the M-step to come: those of the last E-step, or the schedule's last ones if it was left."""
         smoothing = self.options.prior_smoothing
         if self.schedule is None or self._schedule_length == 0:
             return smoothing

@@ -62,11 +62,11 @@ def em_options(
     tolerance: Any,
     batch_size: int | None,
     accelerate: bool = False,
-    num_lanes: int = 1,
+    group_size: int = 1,
 ) -> EMOptions:
-    """The options, checked; lanes side by side under ``vmap`` share the size of a batch."""
+    """The options, checked; runs side by side under ``vmap`` share the size of a batch."""
     if batch_size is None:
-        batch_size = cheapest_batch_size(len(images), num_lanes * images.shape[1] * images.shape[2])
+        batch_size = cheapest_batch_size(len(images), group_size * images.shape[1] * images.shape[2])
     return EMOptions(
         prior_smoothing=as_number("prior_smoothing", prior_smoothing, images.dtype, at_least=0),
         tolerance=as_number("tolerance", tolerance, images.dtype),

@@ -1,4 +1,4 @@
-"""What a run gives: parameters, the objective on the way there, and an honest word on how it ended."""
+"""What a run gives: parameters, the objective on the way there, and how it ended."""
 
 from __future__ import annotations
 

@@ -47,9 +47,9 @@ def annealing(num_steps: int = 20, *, start: float = 0.1, prior_steps: int = 60)
     pseudo-counts fall from ten times to a hundredth of the number of images (*prior annealing*).
 
     Args:
-        num_steps: at a higher temperature.
+        num_steps: EM steps while the inverse temperature rises.
         start: the first inverse temperature, above 0, up to 1.
-        prior_steps: of prior annealing.
+        prior_steps: EM steps of prior annealing.
 
     Returns:
         `Schedule` of NumPy arrays, for `fit`.
@@ -67,10 +67,10 @@ def annealing(num_steps: int = 20, *, start: float = 0.1, prior_steps: int = 60)
     num_steps = as_count("num_steps", num_steps, at_least=0)
     prior_steps = as_count("prior_steps", prior_steps, at_least=0)
     start = as_fraction("start", start)
-    temperatures: Any = np.concatenate([np.geomspace(start, 1, num_steps), np.ones(prior_steps)])
+    inverse_temperatures: Any = np.concatenate([np.geomspace(start, 1, num_steps), np.ones(prior_steps)])
     falling = np.geomspace(FIRST_PRIOR_SMOOTHING, LAST_PRIOR_SMOOTHING, prior_steps)
     smoothing: Any = np.concatenate([np.full(num_steps, UNIFORM_PRIOR_SMOOTHING), falling])
-    return Schedule(temperatures, smoothing)
+    return Schedule(inverse_temperatures, smoothing)
 
 
 def as_schedule(schedule: Any, dtype: Any) -> Schedule:

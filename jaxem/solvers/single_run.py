@@ -46,8 +46,8 @@ def fit(
         batch_size: images worked on at a time, best an even number; by default as many as stay in the cache of a CPU's
             core, or as keep a GPU busy (static).
         schedule: soft steps to make before, for example `annealing()`; none by default. The history starts after them.
-        accelerate: after every second iteration extrapolate, and go back if the objective has not risen; such an
-            iteration repeats the objective in the history. It pays for long runs; hard EM has none (static).
+        accelerate: near convergence extrapolate after every second iteration, and go back if the objective has fallen;
+            such an iteration repeats the objective in the history. It pays for long runs; hard EM has none (static).
 
     Returns:
         `Fit`.
