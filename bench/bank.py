@@ -9,7 +9,7 @@ A row is a kind of problem and a contrast, with so many seeds. For each strategy
     gap       to it, the largest, nats
     template  root mean square error over that of the known-position average, the worst of the row, and their mean
     places    share of images whose best corner is the true one
-    steps     E-steps of all runs, those of annealing, recentring and releasing the prior included; on fewer pixels they
+    steps     E-steps of all runs, those of annealing, recentring and prior annealing included; on fewer pixels they
               count in proportion
     seconds   median, compilation left out
 """

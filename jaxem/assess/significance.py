@@ -30,7 +30,8 @@ class NoiseCheck(NamedTuple):
     field        shape           meaning, unit
     ===========  ==============  ==================================================================================
     p_value      ()              how often noise alone gains as much: (1 + how many of them do) / (1 + num_refits)
-    gain         ()              objective of the best fit less the log likelihood without any template, nats
+    gain         ()              template gain: objective of the best fit less the highest log likelihood without any
+                                 template, nats
     noise_gains  (num_refits,)   the same of stacks of background and noise alone
     ===========  ==============  ==================================================================================
     """
@@ -138,6 +139,6 @@ def _noise_check(
 
 
 def log_likelihood_without_template(images: jax.Array) -> jax.Array:
-    """The highest log likelihood of a background and noise alone: -KHW/2 (ln(2 pi s^2) + 1), nats."""
+    """The highest log likelihood of a background and noise alone: -KHW/2 (ln(2 pi s_none^2) + 1), nats."""
     _, variances = moments_by_pixel(images)
     return -images.size / 2 * (jnp.log(2 * jnp.pi * jnp.mean(variances)) + 1)

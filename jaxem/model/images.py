@@ -125,13 +125,13 @@ class CenteredImages(NamedTuple):
 class ImageTotals(NamedTuple):
     """Sums over all images that no parameter enters.
 
-    ============  =================  ============  =======================
-    field         formula            shape         meaning
-    ============  =================  ============  =======================
-    num_images    K                  ()            how many images
-    residual_sum  S = sum_k R_k      (H, W)        all residuals
-    square_sum    sum_kp R_k[p]^2    `DoubleWord`  their squares
-    ============  =================  ============  =======================
+    ============  =====================  ============  =======================
+    field         formula                shape         meaning
+    ============  =====================  ============  =======================
+    num_images    K                      ()            how many images
+    residual_sum  Y = sum_k R_k          (H, W)        all residuals
+    square_sum    sum_k sum_r R_k(r)^2   `DoubleWord`  their squares
+    ============  =====================  ============  =======================
     """
 
     num_images: jax.Array

@@ -1,6 +1,6 @@
 """The generative model: one template at an unknown place over one background, and Gaussian noise.
 
-    X_k[p] = F[p - d_k] if p lies in the window at d_k, else B[p];  plus s * N(0, 1);  d_k drawn from A
+    X_k(r) = F(r - d_k) if r lies in the window at d_k, else B(r);  plus s * N(0, 1);  d_k drawn from A
 
 Here is its log joint density of an image and a position. It is split in two, ln p(X_k, d) = log_background(k) +
 log_odds(k, d): the first term is large and the same for every position, and would drown the differences between
@@ -32,7 +32,7 @@ def log_background(images: CenteredImages, params: Params) -> jax.Array:
 
 
 def log_joint_at(images: CenteredImages, params: Params, corners: jax.Array) -> jax.Array:
-    """ln p(X_k, d_k) of each image and one corner of it, (K,), nats; from errors of all pixels, so nothing cancels."""
+    """ln p(X_k, d) of each image and one corner of it, (K,), nats; from errors of all pixels, so nothing cancels."""
     template, (rows, columns) = params.template, corners.T
     windows = images.to_internal_units(gather(images.pixels, corners, template.shape)) - template[None]
     errors = jax.vmap(lax.dynamic_update_slice)(_without_template(images, params), windows, corners)

@@ -58,8 +58,8 @@ class Positions(NamedTuple):
     =========  ==============  ==============  ===============================================
     field      symbol          shape           meaning, unit
     =========  ==============  ==============  ===============================================
-    corners    d_k             (K, 2) int32    row and column of the window's upper left pixel
-    log_joint  ln p(X_k, d_k)  (K,) or None    log density of each image and its corner, nats
+    corners    b_k             (K, 2) int32    row and column of the window's upper left pixel
+    log_joint  ln p(X_k, b_k)  (K,) or None    log density of each image and its corner, nats
     =========  ==============  ==============  ===============================================
     """
 

@@ -53,8 +53,8 @@ class BatchStatistics(NamedTuple):
     field           formula                shape                         meaning
     ==============  =====================  ============================  ===========================================
     counts          n = sum_k q_k          (H-h+1, W-w+1)                expected number of templates at each corner
-    backprojection  sum_k q_k corr R_k     `CenteredImages.backproject`  residuals under the template
-    covered_sum     V = sum_k c_k R_k      (H, W)                        residuals where the template covers
+    backprojection  sum_k back(R_k, q_k)   `CenteredImages.backproject`  residuals under the template
+    covered_sum     Y_c = sum_k c_k R_k    (H, W)                        residuals where the template covers
     ==============  =====================  ============================  ===========================================
     """
 
@@ -91,9 +91,9 @@ class SufficientStatistics(NamedTuple):
     ============  ==========================  ==============  ===========================================
     counts        n                           (H-h+1, W-w+1)  expected number of templates at each corner
     covered       c = coverage of n           (H, W)          expected number of templates over each pixel
-    template_sum  T = sum_k q_k corr R_k      (h, w)          images under the template, less the offset
-                  + n corr B0
-    covered_sum   V                           (H, W)          residuals where the template covers
+    template_sum  T = sum_k back(R_k, q_k)    (h, w)          images under the template, less the offset
+                  + back(B0, n)
+    covered_sum   Y_c                         (H, W)          residuals where the template covers
     ============  ==========================  ==============  ===========================================
     """
 

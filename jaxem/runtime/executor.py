@@ -59,7 +59,7 @@ class Executor:
 
     def __init__(self, num_threads: int, checkpointer: Checkpointer):
         self.num_threads, self.checkpointer = num_threads, checkpointer
-        self._stop = threading.Event()
+        self._stopped, self._saving = False, threading.Lock()
 
     def run(self, tasks: Sequence[Task]) -> list[Any]:
         """What the tasks give, in their order. An exception, an interruption too, stops all of them."""
@@ -70,7 +70,8 @@ class Executor:
                 future.result()
             return [future.result() for future in futures]
         except BaseException:
-            self._stop.set()
+            with self._saving:
+                self._stopped = True
             raise
         finally:
             pool.shutdown(wait=False, cancel_futures=True)  # an interruption does not wait for what is being compiled
@@ -85,19 +86,24 @@ class Executor:
             return result
         state = self.checkpointer.state(task.name, state_like)
         result = task.finish(self._advance(task, task.begin() if state is None else state))
-        self.checkpointer.save_result(task.name, result)
+        self._save(self.checkpointer.save_result, task, result)
         return result
 
     def _advance(self, task: Task, state: Any) -> Any:
         size = 1
         task.on_start(state)
         while task.has_more(state):
-            if self._stop.is_set():
-                raise StoppedError
             before = time.perf_counter()
             state = jax.block_until_ready(task.advance(state, jnp.int32(size)))
             seconds = time.perf_counter() - before
             size = max(1, min(CHUNK_GROWTH * size, round(size * CHUNK_SECONDS / max(seconds, 1e-6))))
-            self.checkpointer.save_state(task.name, state)
+            self._save(self.checkpointer.save_state, task, state)
             task.on_chunk(state)
         return state
+
+    def _save(self, save: Callable[[str, Any], None], task: Task, what: Any) -> None:
+        """Save, unless all is to stop: what comes later, others may have gone on from the checkpoint already."""
+        with self._saving:
+            if self._stopped:
+                raise StoppedError
+            save(task.name, what)

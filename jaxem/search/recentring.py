@@ -25,7 +25,7 @@ def recentre(images: Any, params: Params) -> Params:
     EM often finds a template that is shifted by some pixels: it holds a margin of background and lacks its other end,
     and no single step leads from there. Around the best corners, aligned to each other, the images are averaged up to
     half a template beyond the window on each side. The new template is the window of that average in which the sum over
-    pixels of n (mean of X - B)^2 is largest, n being how many images show the pixel: what a template there would gain.
+    pixels of m (mean of X - B)^2 is largest, m being how many images show the pixel: what a template there would gain.
 
     Args:
         images: (K, H, W), pixel values.

@@ -42,7 +42,7 @@ def fit(
         prior_smoothing: alpha >= 0, pseudo-counts spread evenly over all corners (traced).
         max_iterations: at most so many iterations (static).
         tolerance: the smallest gain that counts as progress, nats per image (traced). Zero runs until nothing is
-            gained, minus infinity until the iterations run out.
+            gained, minus infinity until the iterations run out or something fails.
         batch_size: images worked on at a time, best an even number; by default as many as stay in the cache of a CPU's
             core, or as keep a GPU busy (static).
         schedule: soft steps to make before, for example `annealing()`; none by default. The history starts after them.

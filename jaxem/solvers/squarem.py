@@ -17,9 +17,9 @@ MAX_STEP_LENGTH = 32.0
 
 
 def extrapolate(first: Params, second: Params, third: Params) -> Params:
-    """Where two successive EM steps lead: x + 2 a r + a^2 v, with r the first step, v how the second differs from it.
+    """Where two successive EM steps lead: phi + 2 gamma step + gamma^2 bend, bend being how much they differ.
 
-    The length is a = |r| / |v|, at least 1, which is the second step itself; lengths are those of the Fisher
+    The length is gamma = |step| / |bend|, at least 1, which is the second step itself; lengths are those of the Fisher
     information in `Unconstrained` parameters.
     """
     start, middle, end = map(to_unconstrained, (first, second, third))
@@ -36,5 +36,5 @@ def extrapolate(first: Params, second: Params, third: Params) -> Params:
     tiny = jnp.finfo(variance.dtype).tiny
     length = jnp.sqrt(squared_length(step) / jnp.maximum(squared_length(bend), tiny))
     length = jnp.clip(length, 1, MAX_STEP_LENGTH)
-    ahead = jax.tree.map(lambda x, r, v: x + 2 * length * r + length**2 * v, start, step, bend)
+    ahead = jax.tree.map(lambda x, one, change: x + 2 * length * one + length**2 * change, start, step, bend)
     return from_unconstrained(ahead._replace(prior_root=jnp.maximum(ahead.prior_root, 0)))
