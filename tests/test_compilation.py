@@ -27,7 +27,7 @@ def compiled(monkeypatch):
         seen.append(options.get("compiler_options"))
         return jit(function, **options)
 
-    monkeypatch.setattr(compilation, "_quick_options", lambda: QUICK)
+    monkeypatch.setattr(compilation, "_quick_options", lambda is_small: QUICK)
     monkeypatch.setattr(compilation.jax, "jit", spy)
     return seen
 
@@ -60,20 +60,21 @@ def test_a_part_of_another_program_is_compiled_as_that_is(compiled):
 @pytest.mark.usefixtures("fresh_options")
 def test_what_the_user_chose_is_left_alone(monkeypatch):
     monkeypatch.setenv("XLA_FLAGS", "--xla_backend_optimization_level=0 --xla_cpu_use_fusion_emitters=false")
-    assert "xla_backend_optimization_level" not in compilation._quick_options()
+    assert compilation._quick_options(is_small=False) == compilation._quick_options(is_small=True) == {}
 
 
 @pytest.mark.usefixtures("fresh_options")
 def test_options_that_xla_does_not_know_are_left_out(monkeypatch):
     monkeypatch.delenv("XLA_FLAGS", raising=False)
     monkeypatch.setitem(compilation.QUICK, "xla_no_such_option", True)
-    assert "xla_no_such_option" not in compilation._quick_options()
+    assert "xla_no_such_option" not in compilation._quick_options(is_small=False)
+    assert compilation._quick_options(is_small=True)["xla_backend_optimization_level"] == 0
     assert compilation.jit(double)(np.float32(3)) == 6
 
 
 def test_this_version_of_xla_knows_them():
     """From jax 0.12 on there are no other emitters to choose from, and one option is left."""
-    code = "from jaxem.runtime import compilation; print(*compilation._quick_options())"
+    code = "from jaxem.runtime import compilation; print(*compilation._quick_options(False))"
     alone = {"PATH": "", "JAX_PLATFORMS": "cpu"}
     ended = subprocess.run([sys.executable, "-c", code], env=alone, capture_output=True, text=True, check=True)
     emitters = ["xla_cpu_use_fusion_emitters"] if jax.version.__version_info__ < (0, 11) else []

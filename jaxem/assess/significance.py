@@ -13,12 +13,12 @@ import jax.numpy as jnp
 from jax import lax
 
 from jaxem.model.images import make_workspace, moments_by_pixel
-from jaxem.ops.validation import as_images
+from jaxem.ops.validation import as_images, as_key
 from jaxem.ops.windows import Shape
 from jaxem.runtime.arguments import as_count, as_template_shape
 from jaxem.runtime.compilation import jit
 from jaxem.runtime.errors import ArgumentValueError
-from jaxem.search.restarts import DEFAULT_SEARCH, find_best, restart_keys, starting_points
+from jaxem.search.restarts import DEFAULT_SEARCH, as_num_restarts, find_best, starting_points
 from jaxem.search.strategy import Search
 from jaxem.solvers.options import EMOptions, em_options
 
@@ -94,7 +94,7 @@ def noise_check(
     if len(images) < 2:
         raise ArgumentValueError("images", "must be two at least: the noise is measured by their differences.")
     num_refits = as_count("num_refits", num_refits, at_least=1)
-    num_starts = len(restart_keys(key, num_restarts, search))
+    num_starts = as_num_restarts(num_restarts, search)
     options = em_options(
         images,
         hard=hard,
@@ -103,7 +103,7 @@ def noise_check(
         tolerance=tolerance,
         batch_size=batch_size,
     )
-    keys = jax.random.split(key, 1 + num_refits)
+    keys = jax.random.split(as_key(key), 1 + num_refits)
     return _noise_check(keys, images, options, template_shape=template_shape, num_starts=num_starts, search=search)
 
 
@@ -127,7 +127,7 @@ def _noise_check(
         noise *= jnp.sqrt(variance / jnp.mean(noise**2))
         stack = jnp.where(is_noise, mean[None] + noise, images)
         workspace = make_workspace(stack, options.batch_size)
-        starts = starting_points(jax.random.split(start_key, num_starts), workspace, template_shape, search)
+        starts = starting_points(start_key, num_starts, workspace, template_shape, search)
         found = find_best(workspace, starts, 1, search, options)
         return found.best.elbo - log_likelihood_without_template(stack)
 

@@ -54,9 +54,9 @@ def demo(
     Example: jaxem demo
     """
     reporting = Reporting(quiet, json)
-    from jaxem.cli import fitting
+    from jaxem.cli import demonstration
 
-    return fitting.run_demo(seed, out, reporting)
+    return demonstration.run_demo(seed, out, reporting)
 
 
 def info(

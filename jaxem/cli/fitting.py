@@ -1,15 +1,15 @@
-"""The work of ``jaxem demo`` and ``jaxem fit``: search, show, write."""
+"""The work of ``jaxem fit``: search, show, write."""
 
 from __future__ import annotations
 
+import importlib.util
 import sys
+import threading
 from pathlib import Path
 
 import jax
 import numpy as np
-from matplotlib.figure import Figure
 
-from jaxem.cli.demo import IMAGE_SHAPE, TEMPLATE_SHAPE, compare_with_truth, demo_frames
 from jaxem.cli.frame_files import read_chosen
 from jaxem.cli.long_running import choose_display, fingerprint_of, open_checkpointer, save_interrupted
 from jaxem.cli.progress import Display
@@ -17,7 +17,6 @@ from jaxem.cli.requests import FitRequest, FrameChoice, Reporting
 from jaxem.cli.text import describe_frames, warn
 from jaxem.io.results import save
 from jaxem.ops.validation import as_number
-from jaxem.plots.summary import DOTS_PER_INCH, summary_figure
 from jaxem.runtime.arguments import as_count, as_template_shape
 from jaxem.runtime.checkpoint import Checkpointer
 from jaxem.runtime.compilation_cache import cache_compiled_programs
@@ -28,22 +27,6 @@ from jaxem.solvers.result import Status
 
 MOST_RESTARTS, MOST_ITERATIONS, LARGEST_SEED = 10**5, 10**6, 2**32 - 1
 NOTHING_CONVERGED = 3
-
-
-def run_demo(seed: int, out: Path, reporting: Reporting) -> int:
-    """Make the frames of the demonstration, fit them, and hold the result against the truth."""
-    request = FitRequest(TEMPLATE_SHAPE, seed=seed)
-    check_request(request, IMAGE_SHAPE)
-    cache_compiled_programs()
-    demo = demo_frames(seed)
-    with choose_display(reporting, len(demo.frames)) as display:
-        check_output(out)
-        display.note("frames", f"{describe_frames(demo.frames)}, in each of them the same face hidden in noise")
-        found = _search(demo.frames, request, display, Checkpointer())
-        _write(demo.frames, found, out, display)
-        lines = compare_with_truth(demo, found.best.params, np.asarray(found.best.corners))
-        display.note("truth", "against the truth:", *(f"  {line}" for line in lines))
-    return _exit_code(found)
 
 
 def fit(choice: FrameChoice, request: FitRequest, out: Path, reporting: Reporting) -> int:
@@ -58,12 +41,12 @@ def fit(choice: FrameChoice, request: FitRequest, out: Path, reporting: Reportin
         fingerprint = {} if reporting.checkpoint is None else fingerprint_of(images, request)
         checkpointer = open_checkpointer(reporting, fingerprint, display)
         try:
-            found = _search(images, request, display, checkpointer)
+            found = search(images, request, display, checkpointer)
         except KeyboardInterrupt:
             raise save_interrupted(checkpointer, fingerprint or fingerprint_of(images, request), out) from None
         checkpointer.write()
-        _write(images, found, out, display)
-    return _exit_code(found)
+        write(images, found, out, display)
+    return exit_code(found)
 
 
 def check_request(request: FitRequest, image_shape: tuple[int, ...]) -> None:
@@ -81,13 +64,11 @@ def check_request(request: FitRequest, image_shape: tuple[int, ...]) -> None:
     as_number("tolerance", request.tolerance, np.float32, at_least=0)
 
 
-def write_results(folder: Path, found: Restarts, figure: Figure) -> None:
-    """Write ``result.npz``, which `jaxem.load` reads, and ``figure.png``."""
-    save(folder / "result.npz", found)
-    figure.savefig(folder / "figure.png", dpi=DOTS_PER_INCH)
-
-
-def _search(images: np.ndarray, request: FitRequest, display: Display, checkpointer: Checkpointer) -> Restarts:
+def search(images: np.ndarray, request: FitRequest, display: Display, checkpointer: Checkpointer) -> Restarts:
+    """Search as requested; meanwhile import what draws the figure, which takes as long as a stage of the search."""
+    if importlib.util.find_spec("matplotlib") is None:
+        raise ModuleNotFoundError("the figure cannot be drawn", name="matplotlib")
+    threading.Thread(target=importlib.import_module, args=("jaxem.plots.summary",), daemon=True).start()
     return fit_restarts_parallel(
         jax.random.key(request.seed),
         images,
@@ -103,12 +84,16 @@ def _search(images: np.ndarray, request: FitRequest, display: Display, checkpoin
     )
 
 
-def _write(images: np.ndarray, found: Restarts, out: Path, display: Display) -> None:
-    """Write what was found, and say it in short."""
+def write(images: np.ndarray, found: Restarts, out: Path, display: Display) -> None:
+    """Write ``result.npz``, which `jaxem.load` reads, and ``figure.png``; say what was found in short."""
+    from jaxem.plots.summary import DOTS_PER_INCH, summary_figure  # `search` has begun to import it
+
     best, runs = found.best, found.runs
     winner = int(best_run(runs))
     with output_folder(out) as folder:
-        write_results(folder, found, summary_figure(images[0], best.corners[0], best.params, runs, winner))
+        save(folder / "result.npz", found)
+        figure = summary_figure(images[0], best.corners[0], best.params, runs, winner)
+        figure.savefig(folder / "figure.png", dpi=DOTS_PER_INCH)
     noise_scale, diagnostics = float(best.params.noise_scale), found.diagnostics
     contrast, open_positions = float(diagnostics.contrast), float(diagnostics.effective_positions)
     warnings = found.warnings()
@@ -130,7 +115,7 @@ def _write(images: np.ndarray, found: Restarts, out: Path, display: Display) -> 
     display.note("wrote", f"wrote {' and '.join(paths)}", paths=paths)
 
 
-def _exit_code(found: Restarts) -> int:
+def exit_code(found: Restarts) -> int:
     if (found.runs.status == Status.CONVERGED).any():
         return 0
     print("jaxem: no run converged; the best of them was written all the same", file=sys.stderr)

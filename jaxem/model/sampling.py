@@ -14,6 +14,7 @@ from jaxem.model.likelihood import log_prior
 from jaxem.model.params import Params, as_params
 from jaxem.ops import validation
 from jaxem.runtime.arguments import as_count
+from jaxem.runtime.compilation import jit
 
 
 def simulate(key: jax.Array, params: Params, num_images: int) -> tuple[jax.Array, jax.Array]:
@@ -46,7 +47,7 @@ def simulate(key: jax.Array, params: Params, num_images: int) -> tuple[jax.Array
     return _simulate(key, params, num_images=as_count("num_images", num_images, at_least=1))
 
 
-@partial(jax.jit, static_argnames="num_images")
+@partial(jit, static_argnames=("num_images",))
 def _simulate(key: jax.Array, params: Params, num_images: int) -> tuple[jax.Array, jax.Array]:
     position_key, noise_key = jax.random.split(key)
     positions = jax.random.categorical(position_key, log_prior(params.prior).ravel(), shape=(num_images,))

@@ -21,13 +21,19 @@ QUICK: dict[str, bool | int] = {"xla_cpu_use_fusion_emitters": False, "xla_backe
 Function = TypeVar("Function", bound=Callable[..., Any])
 
 
-def jit(function: Function, static_argnames: Sequence[str] = ()) -> Function:
-    """`jax.jit` for a program that takes long to compile."""
+def jit(function: Function, static_argnames: Sequence[str] = (), *, is_small: bool = False) -> Function:
+    """`jax.jit` for a program that takes long to compile.
+
+    Args:
+        function: what to compile.
+        static_argnames: as for `jax.jit`.
+        is_small: whether it has so little to do that no optimisation pays.
+    """
     inside = jax.jit(function, static_argnames=static_argnames)
 
     @cache
     def alone() -> Any:
-        return jax.jit(function, static_argnames=static_argnames, compiler_options=_quick_options())
+        return jax.jit(function, static_argnames=static_argnames, compiler_options=_quick_options(is_small))
 
     @wraps(function)
     def call(*args: Any, **options: Any) -> Any:
@@ -43,13 +49,13 @@ def _is_traced(*arguments: Any) -> bool:
 
 
 @cache
-def _quick_options() -> dict[str, bool | int]:
-    """Those of `QUICK` that this version of XLA knows, and that nobody has set to another value in ``XLA_FLAGS``."""
+def _quick_options(is_small: bool) -> dict[str, bool | int]:
+    """Those of `QUICK` that this version of XLA knows, and that nobody has set in ``XLA_FLAGS``."""
     if jax.default_backend() != "cpu":
         return {}
-    flags = dict(flag.lstrip("-").split("=", 1) for flag in os.environ.get("XLA_FLAGS", "").split() if "=" in flag)
-    chosen = {name: value for name, value in QUICK.items() if flags.get(name, str(value).lower()) == str(value).lower()}
-    return {name: value for name, value in chosen.items() if _is_known(name, value)}
+    named = {flag.lstrip("-").partition("=")[0] for flag in os.environ.get("XLA_FLAGS", "").split()}
+    options = QUICK | {"xla_backend_optimization_level": 0} if is_small and QUICK else QUICK
+    return {name: value for name, value in options.items() if name not in named and _is_known(name, value)}
 
 
 def _is_known(name: str, value: bool | int) -> bool:

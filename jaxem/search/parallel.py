@@ -12,7 +12,7 @@ from typing import Any
 import jax
 
 from jaxem.model.images import Workspace, make_workspace
-from jaxem.ops.validation import as_images
+from jaxem.ops.validation import as_images, as_key
 from jaxem.ops.windows import Shape
 from jaxem.runtime.arguments import as_count, as_template_shape
 from jaxem.runtime.checkpoint import Checkpointer
@@ -23,8 +23,8 @@ from jaxem.search.progress import Progress, Reporter
 from jaxem.search.restarts import (
     DEFAULT_SEARCH,
     Restarts,
+    as_num_restarts,
     keep_best,
-    restart_keys,
     starting_points,
     steps_of_plain_runs,
 )
@@ -91,7 +91,7 @@ def fit_restarts_parallel(
     """
     pixels = jax.device_put(as_images(images))  # jnp.asarray would copy them twice
     template_shape = as_template_shape(template_shape, pixels.shape[1:])
-    keys = restart_keys(key, num_restarts, search)
+    key, num_restarts = as_key(key), as_num_restarts(num_restarts, search)
     options = em_options(
         pixels,
         hard=hard,
@@ -105,7 +105,7 @@ def fit_restarts_parallel(
     executor = Executor(as_count("num_threads", num_threads, at_least=1), checkpointer or Checkpointer())
     reporter = Reporter(callback)
     without_pixels, starts, stages, nothing = _prepare(
-        keys, pixels, options, template_shape=template_shape, search=search
+        key, pixels, options, template_shape=template_shape, num_restarts=num_restarts, search=search
     )
     workspace = without_pixels._replace(images=without_pixels.images._replace(pixels=pixels))
     if stages is None or nothing is None:
@@ -117,13 +117,18 @@ def fit_restarts_parallel(
     return jax.device_get(_conclude_search(workspace, state, fit, options))
 
 
-@partial(jit, static_argnames=("template_shape", "search"))
+@partial(jit, static_argnames=("template_shape", "num_restarts", "search"))
 def _prepare(
-    keys: jax.Array, pixels: jax.Array, options: EMOptions, template_shape: Shape, search: Search | None
+    key: jax.Array,
+    pixels: jax.Array,
+    options: EMOptions,
+    template_shape: Shape,
+    num_restarts: int,
+    search: Search | None,
 ) -> tuple[Workspace, Starts, Stage | None, SearchProgress | None]:
     """What all runs share, without the images: a compiled program would return a copy of them."""
     workspace = make_workspace(pixels, options.batch_size)
-    starts = starting_points(keys, workspace, template_shape, search)
+    starts = starting_points(key, num_restarts, workspace, template_shape, search)
     without_pixels = workspace._replace(images=workspace.images._replace(pixels=pixels[:0]))
     if search is None:
         return without_pixels, starts, None, None
@@ -132,12 +137,12 @@ def _prepare(
     return without_pixels, starts, stages, staged.begin(staged.nothing_found(), 0, len(stages.kind))
 
 
-@jit
+@partial(jit, is_small=True)
 def _conclude_search(workspace: Workspace, state: SearchState, hard: Fit | None, options: EMOptions) -> Restarts:
     runs, num_steps = conclude(state, hard)
     return keep_best(workspace, runs, num_steps, options.prior_smoothing)
 
 
-@jit
+@partial(jit, is_small=True)
 def _conclude_plain(workspace: Workspace, runs: Fit, options: EMOptions) -> Restarts:
     return keep_best(workspace, runs, steps_of_plain_runs(runs), options.prior_smoothing)

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import lax
 
 from jaxem.model.images import Workspace, make_workspace
@@ -104,10 +105,10 @@ def fit_restarts(
     """
     images = as_images(images)
     template_shape = as_template_shape(template_shape, images.shape[1:])
-    keys = restart_keys(key, num_restarts, search)
+    key, num_restarts = as_key(key), as_num_restarts(num_restarts, search)
     if group_size is None:
-        group_size = 1 if search is not None or jax.default_backend() == "cpu" else len(keys)
-    group_size = min(as_count("group_size", group_size, at_least=1), len(keys))
+        group_size = 1 if search is not None or jax.default_backend() == "cpu" else num_restarts
+    group_size = min(as_count("group_size", group_size, at_least=1), num_restarts)
     options = em_options(
         images,
         hard=hard,
@@ -117,38 +118,50 @@ def fit_restarts(
         batch_size=batch_size,
         group_size=group_size,
     )
-    return _fit_restarts(keys, images, options, template_shape=template_shape, group_size=group_size, search=search)
+    return _fit_restarts(
+        key,
+        images,
+        options,
+        template_shape=template_shape,
+        num_restarts=num_restarts,
+        group_size=group_size,
+        search=search,
+    )
 
 
-def restart_keys(key: Any, num_restarts: Any, search: Any) -> jax.Array:
-    """A key for each starting point, of which a search needs few."""
+def as_num_restarts(num_restarts: Any, search: Any) -> int:
+    """How many starting points, of which a search needs few."""
     if not (search is None or isinstance(search, Search)):
         raise ArgumentTypeError("search", f"must be a jaxem.Search or None, but is {search!r}.")
     if num_restarts is None:
         num_restarts = NUM_PLAIN_RESTARTS if search is None else NUM_RESTARTS_OF_SEARCH
-    return jax.random.split(as_key(key), as_count("num_restarts", num_restarts, at_least=1))
+    return as_count("num_restarts", num_restarts, at_least=1)
 
 
-@partial(jit, static_argnames=("template_shape", "group_size", "search"))
+@partial(jit, static_argnames=("template_shape", "num_restarts", "group_size", "search"))
 def _fit_restarts(
-    keys: jax.Array,
+    key: jax.Array,
     images: jax.Array,
     options: EMOptions,
     template_shape: Shape,
+    num_restarts: int,
     group_size: int,
     search: Search | None,
 ) -> Restarts:
     workspace = make_workspace(images, options.batch_size)
-    return find_best(workspace, starting_points(keys, workspace, template_shape, search), group_size, search, options)
+    starts = starting_points(key, num_restarts, workspace, template_shape, search)
+    return find_best(workspace, starts, group_size, search, options)
 
 
-def starting_points(keys: jax.Array, workspace: Workspace, template_shape: Shape, search: Search | None) -> Starts:
-    """One a key, stacked along a leading axis; of a search the first is read off the images."""
+def starting_points(
+    key: jax.Array, num_restarts: int, workspace: Workspace, template_shape: Shape, search: Search | None
+) -> Starts:
+    """So many, stacked along a leading axis; of a search the first is read off the images."""
     images = workspace.images
     draw = partial(
         draw_params, moments=workspace.moments, image_shape=images.image_shape, template_shape=template_shape
     )
-    drawn = jax.vmap(draw)(keys)
+    drawn = jax.vmap(draw)(jax.random.split(key, num_restarts))
     if search is None:
         return Starts(drawn, None)
     read_off = init_from_variance(images.pixels, template_shape)
@@ -181,4 +194,6 @@ def keep_best(workspace: Workspace, runs: Fit, num_steps: jax.Array, prior_smoot
 
 def best_run(runs: Fit) -> jax.Array:
     """Which of several runs has the highest finite objective; the first if none is finite."""
-    return jnp.argmax(jnp.where(jnp.isfinite(runs.elbo), runs.elbo, -jnp.inf))
+    elbo: Any = runs.elbo
+    numpy: Any = np if isinstance(elbo, np.ndarray) else jnp  # on the host nothing is compiled for it
+    return numpy.argmax(numpy.where(numpy.isfinite(elbo), elbo, -numpy.inf))

@@ -18,7 +18,7 @@ from jax import lax
 
 from jaxem.model.images import Workspace
 from jaxem.model.params import Params, to_internal_units, to_pixel_values
-from jaxem.ops.trees import entry, select, set_entry
+from jaxem.ops.trees import entry, set_entry
 from jaxem.search.initialization import Crops, crop_params
 from jaxem.search.recentring import recentred
 from jaxem.solvers.em import EM, EMState
@@ -236,10 +236,11 @@ def _after(found: SearchState, stage: Stage, fit: Fit) -> tuple[SearchState, jax
     is_start, is_trial = kind == StageKind.ANNEAL, kind == StageKind.TRIAL
     # The last stage may lower the objective by a nat of rounding; it is the only one that ends with a status.
     is_better = ~is_trial & ((kind == StageKind.CONVERGE) | _is_higher(fit, found.best))
+    # By `lax.cond`, which compiles faster than a select of every array.
     after = SearchState(
-        best=select(is_better, fit, found.best),
-        trial=select(is_trial & _is_higher(fit, found.trial), fit, found.trial),
-        annealed=set_entry(found.annealed, jnp.where(is_start, stage.number, len(found.annealed.status)), fit),
+        best=lax.cond(is_better, lambda: fit, lambda: found.best),
+        trial=lax.cond(is_trial & _is_higher(fit, found.trial), lambda: fit, lambda: found.trial),
+        annealed=lax.cond(is_start, lambda: set_entry(found.annealed, stage.number, fit), lambda: found.annealed),
         start_index=jnp.where(is_start & is_better, stage.number, found.start_index),
         num_steps=found.num_steps + fit.num_scheduled + fit.num_iterations + 1,
         recentring_failed=(kind == StageKind.RECENTRE) & ~is_better,

@@ -6,7 +6,7 @@ What a stage does is in `stages`; here is which of them need not wait for each o
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import reduce
+from functools import partial, reduce
 
 import jax
 import jax.numpy as jnp
@@ -175,7 +175,7 @@ def _advance(
     return StagedSearch(workspace, starts, stages, options).advance(progress, num_steps)
 
 
-@jit
+@partial(jit, is_small=True)
 def _init_em(workspace: Workspace, params: Params, options: EMOptions) -> EMState:
     return EM(workspace, options).init(params)
 
@@ -185,6 +185,6 @@ def _advance_em(workspace: Workspace, state: EMState, num_steps: jax.Array, opti
     return EM(workspace, options).advance(state, num_steps)
 
 
-@jit
+@partial(jit, is_small=True)
 def _finish_em(workspace: Workspace, state: EMState, options: EMOptions) -> Fit:
     return EM(workspace, options).finish(state)

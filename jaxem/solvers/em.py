@@ -249,8 +249,7 @@ class EM:
         status = jnp.select([outcome == one for one in STATUS_OF], [jnp.int32(one) for one in STATUS_OF.values()])
         num_scheduled = state.num_scheduled + state.in_schedule.astype(jnp.int32)
         num_evaluated = state.num_evaluated + (~state.in_schedule).astype(jnp.int32)
-        # Where the history has no place for it, it is dropped.
-        place = jnp.where(state.in_schedule, len(state.history), num_evaluated - 1)
+        at_place = ~state.in_schedule & (jnp.arange(len(state.history), dtype=jnp.int32) == num_evaluated - 1)
         log_mass, moved = proposal.expected.ratio.log_mass.high, proposal.moved
         settled = (log_mass < SETTLED_LOG_MASS * self._num_images) & (moved < SETTLED_MOVED_SHARE * self._num_images)
         is_iteration = state.num_evaluated > 0
@@ -259,7 +258,7 @@ class EM:
             params=proposal.params,
             expected=proposal.expected,
             elbo=proposal.objective,
-            history=state.history.at[place].set(proposal.objective.high, mode="drop"),
+            history=jnp.where(at_place, proposal.objective.high, state.history),
             num_scheduled=num_scheduled,
             num_evaluated=num_evaluated,
             in_schedule=state.in_schedule & ~settled & (self.skip + num_scheduled < self._schedule_length),
@@ -269,7 +268,7 @@ class EM:
             initial=state.initial,
         )
         if self._extrapolates:
-            repeated = state.history.at[place].set(state.elbo.high, mode="drop")
+            repeated = jnp.where(at_place, state.elbo.high, state.history)
             reverted = state._replace(history=repeated, num_evaluated=num_evaluated, extrapolates=jnp.bool_(False))
             kept = select(outcome == Outcome.REVERTED, reverted, kept)
         rejected = state._replace(status=status)

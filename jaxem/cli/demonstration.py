@@ -1,0 +1,32 @@
+"""The work of ``jaxem demo``: frames made, fitted, and held against the truth."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from jaxem.cli import fitting
+from jaxem.cli.demo import IMAGE_SHAPE, TEMPLATE_SHAPE, compare_with_truth, demo_frames
+from jaxem.cli.long_running import choose_display
+from jaxem.cli.requests import FitRequest, Reporting
+from jaxem.cli.text import describe_frames
+from jaxem.runtime.checkpoint import Checkpointer
+from jaxem.runtime.compilation_cache import cache_compiled_programs
+from jaxem.runtime.files import check_output
+
+
+def run_demo(seed: int, out: Path, reporting: Reporting) -> int:
+    """Make the frames of the demonstration, fit them, and hold the result against the truth."""
+    request = FitRequest(TEMPLATE_SHAPE, seed=seed)
+    fitting.check_request(request, IMAGE_SHAPE)
+    cache_compiled_programs()
+    demo = demo_frames(seed)
+    with choose_display(reporting, len(demo.frames)) as display:
+        check_output(out)
+        display.note("frames", f"{describe_frames(demo.frames)}, in each of them the same face hidden in noise")
+        found = fitting.search(demo.frames, request, display, Checkpointer())
+        fitting.write(demo.frames, found, out, display)
+        lines = compare_with_truth(demo, found.best.params, np.asarray(found.best.corners))
+        display.note("truth", "against the truth:", *(f"  {line}" for line in lines))
+    return fitting.exit_code(found)
