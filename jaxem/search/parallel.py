@@ -34,6 +34,9 @@ from jaxem.search.tasks import SearchTasks, run_plain
 from jaxem.solvers.options import EMOptions, em_options
 from jaxem.solvers.result import Fit
 
+# Of so few, all passes that prepare them take less time than optimising them does.
+FEW_PIXELS = 2**22
+
 
 def fit_restarts_parallel(
     key: jax.Array,
@@ -104,7 +107,8 @@ def fit_restarts_parallel(
         num_threads = available_cores() if jax.default_backend() == "cpu" else 1
     executor = Executor(as_count("num_threads", num_threads, at_least=1), checkpointer or Checkpointer())
     reporter = Reporter(callback)
-    without_pixels, starts, stages, nothing = _prepare(
+    prepare = _prepare_few if pixels.size < FEW_PIXELS else _prepare_many
+    without_pixels, starts, stages, nothing = prepare(
         key, pixels, options, template_shape=template_shape, num_restarts=num_restarts, search=search
     )
     workspace = without_pixels._replace(images=without_pixels.images._replace(pixels=pixels))
@@ -117,7 +121,6 @@ def fit_restarts_parallel(
     return jax.device_get(_conclude_search(workspace, state, fit, options))
 
 
-@partial(jit, static_argnames=("template_shape", "num_restarts", "search"))
 def _prepare(
     key: jax.Array,
     pixels: jax.Array,
@@ -135,6 +138,11 @@ def _prepare(
     stages = plan_stages(search, len(pixels), starts, options)
     staged = StagedSearch(workspace, starts, stages, options)
     return without_pixels, starts, stages, staged.begin(staged.nothing_found(), 0, len(stages.kind))
+
+
+_PREPARE_STATIC = ("template_shape", "num_restarts", "search")
+_prepare_many = jit(_prepare, static_argnames=_PREPARE_STATIC)
+_prepare_few = jit(_prepare, static_argnames=_PREPARE_STATIC, is_small=True)
 
 
 @partial(jit, is_small=True)
