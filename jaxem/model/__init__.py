@@ -2,5 +2,5 @@
 
 Imports from `ops` and `runtime`. Every formula stands here once; what solvers do with it does not matter here. What is
 given with the images (a mask, weights) starts in `images`, what is to be found (a second template) in `params`; both go
-on to `likelihood`, `statistics` and `steps`, and tests against enumeration judge them.
+on to `likelihood`, `statistics`, `steps` and `objective`, and tests against enumeration judge them.
 """
