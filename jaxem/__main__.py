@@ -3,28 +3,10 @@
 from __future__ import annotations
 
 import os
-import signal
 import sys
-from typing import Any
 
 from jaxem.cli.text import INTERRUPTED
-
-
-class Interruption:
-    """Lets both ways of asking to stop end in a `KeyboardInterrupt`, and remembers that there was one.
-
-    Compiled modules that are interrupted while they are imported raise something else in its place.
-    """
-
-    def __init__(self) -> None:
-        self.was_asked_for = False
-        signal.signal(signal.SIGTERM, self)
-        if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # shells let jobs in the background ignore it
-            signal.signal(signal.SIGINT, self)
-
-    def __call__(self, number: int, frame: Any) -> None:
-        self.was_asked_for = True
-        raise KeyboardInterrupt
+from jaxem.runtime.interruption import Interruption, heard
 
 
 def main() -> None:
@@ -35,6 +17,7 @@ def main() -> None:
 
         code = run(sys.argv[1:])
     except (Exception, KeyboardInterrupt) as error:
+        heard()
         if interruption.was_asked_for or isinstance(error, KeyboardInterrupt):
             message, code = "interrupted; nothing was written", INTERRUPTED
         elif isinstance(error, ModuleNotFoundError):

@@ -209,6 +209,30 @@ def test_a_real_interruption_ends_at_once(tmp_path, monkeypatch):
         shutil.rmtree(tmp_path / "deep", ignore_errors=True)
 
 
+@pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="this system has no such timer")
+def test_a_request_to_stop_that_was_dropped_is_made_again():
+    """As in a callback of the garbage collector, where exceptions end in nothing."""
+    code = """
+import os, signal, time
+from jaxem.runtime import interruption
+interruption.SECONDS_UNTIL_ASKED_AGAIN = 0.2
+interruption.Interruption()
+try:
+    os.kill(os.getpid(), signal.SIGTERM)
+except KeyboardInterrupt:
+    print("dropped")
+try:
+    time.sleep(30)
+except KeyboardInterrupt:
+    interruption.heard()
+    print("asked again")
+time.sleep(0.5)
+print("undisturbed")
+"""
+    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert ended.stdout.split("\n")[:3] == ["dropped", "asked again", "undisturbed"]
+
+
 def modules_after(*arguments):
     """Exit code of a command, what it said, and which modules it had imported in the end."""
     code = "import atexit, sys; atexit.register(lambda: print(*sys.modules)); import jaxem.__main__ as m; m.main()"

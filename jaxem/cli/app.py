@@ -17,6 +17,7 @@ from jaxem.cli.commands import COMMANDS
 from jaxem.cli.parameters import spelling
 from jaxem.cli.text import INTERRUPTED, InterruptedRunError
 from jaxem.runtime.errors import ArgumentError
+from jaxem.runtime.interruption import heard
 
 USERS_ERROR = 2
 
@@ -35,6 +36,7 @@ def run(arguments: Sequence[str]) -> int:
     except InterruptedRunError as interruption:
         return _end(interruption.exit_code, str(interruption))
     except (KeyboardInterrupt, typer.Abort):
+        heard()
         code = INTERRUPTED
     if code == INTERRUPTED:
         return _end(INTERRUPTED, "interrupted; nothing was written")

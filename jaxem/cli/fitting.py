@@ -21,6 +21,7 @@ from jaxem.runtime.arguments import as_count, as_template_shape
 from jaxem.runtime.checkpoint import Checkpointer
 from jaxem.runtime.compilation_cache import cache_compiled_programs
 from jaxem.runtime.files import check_output, output_folder
+from jaxem.runtime.interruption import heard
 from jaxem.search.parallel import fit_restarts_parallel
 from jaxem.search.restarts import DEFAULT_SEARCH, Restarts, best_run
 from jaxem.solvers.result import Status
@@ -43,6 +44,7 @@ def fit(choice: FrameChoice, request: FitRequest, out: Path, reporting: Reportin
         try:
             found = search(images, request, display, checkpointer)
         except KeyboardInterrupt:
+            heard()
             raise save_interrupted(checkpointer, fingerprint or fingerprint_of(images, request), out) from None
         checkpointer.write()
         write(images, found, out, display)
