@@ -18,7 +18,8 @@ OPTIONS = ["--template-shape", "9", "10", "--tolerance", "0", "--plain", "--rest
 def start(stack, out, *more, iterations=150):
     command = [sys.executable, "-m", "jaxem", "fit", str(stack), "--out", str(out), *OPTIONS, *map(str, more)]
     command += ["--max-iterations", str(iterations)]
-    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    environment = {name: value for name, value in os.environ.items() if name != "XLA_FLAGS"}  # it computes for long
+    return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
 def load(out):
