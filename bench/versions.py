@@ -4,8 +4,8 @@
 
 BEFORE and AFTER are the Python interpreters of two environments, each with its version installed. First answers are
 timed in fresh processes with empty caches, in turn: wall seconds and those of all processors, of children too. Steady
-iterations are timed in one process for each version, which take turns; printed is the median of the pairs' ratios with
-its 95 % interval, by bootstrap.
+iterations are timed in one process for each version, which take turns: a pair is the least of a few turns of each, as
+others use the machine. Printed is the median of the pairs' ratios with its 95 % interval, by bootstrap.
 """
 
 from __future__ import annotations
@@ -23,11 +23,12 @@ from pathlib import Path
 import numpy as np
 
 SHAPES = {
-    "200 x (100, 200) / (60, 40)": ((200, 100, 200), (60, 40), 3),
-    "512 x (64, 64) / (16, 16)": ((512, 64, 64), (16, 16), 5),
-    "1000 x (50, 100) / (30, 20)": ((1000, 50, 100), (30, 20), 3),
-    "300 x (28, 28) / (10, 10)": ((300, 28, 28), (10, 10), 40),
+    "200 x (100, 200) / (60, 40)": ((200, 100, 200), (60, 40), 4),
+    "512 x (64, 64) / (16, 16)": ((512, 64, 64), (16, 16), 8),
+    "1000 x (50, 100) / (30, 20)": ((1000, 50, 100), (30, 20), 4),
+    "300 x (28, 28) / (10, 10)": ((300, 28, 28), (10, 10), 60),
 }
+TURNS = 5
 
 FIRST_CALL = """
 import time, resource
@@ -60,7 +61,7 @@ def seconds(number, hard, iterations):
 for line in sys.stdin:
     number, hard = map(int, line.split())
     iterations = problems[number][2]
-    print(1e3 * (seconds(number, bool(hard), 1 + iterations) - seconds(number, bool(hard), 1)) / iterations, flush=True)
+    print(1e3 * seconds(number, bool(hard), iterations) / iterations, flush=True)
 """
 
 
@@ -137,7 +138,9 @@ def steady(versions, pairs):
         for hard in (0, 1):
             for version in versions:
                 ask(version, number, hard)  # compiles
-            times = np.array([[ask(version, number, hard) for version in versions] for _ in range(pairs)])
+            times = np.array(
+                [[[ask(version, number, hard) for version in versions] for _ in range(TURNS)] for _ in range(pairs)]
+            ).min(axis=1)
             ratios = times[:, 1] / times[:, 0]
             medians = [statistics.median(rng.choice(ratios, pairs)) for _ in range(2000)]
             low, high = np.percentile(medians, [2.5, 97.5])
