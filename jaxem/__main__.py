@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 
-from jaxem.cli.text import INTERRUPTED
+from jaxem.cli.exit_codes import ExitCode
 from jaxem.runtime.interruption import Interruption, heard
 
 
@@ -19,7 +19,7 @@ def main() -> None:
     except (Exception, KeyboardInterrupt) as error:
         heard()
         if interruption.was_asked_for or isinstance(error, KeyboardInterrupt):
-            message, code = "interrupted; nothing was written", INTERRUPTED
+            message, code = "interrupted; nothing was written", ExitCode.INTERRUPTED
         elif isinstance(error, ModuleNotFoundError):
             message, code = f"the command line needs {error.name}; install it with: pip install 'jaxem[app]'", 2
         else:
@@ -27,7 +27,7 @@ def main() -> None:
         print(f"jaxem: {message}", file=sys.stderr)
     sys.stdout.flush()
     sys.stderr.flush()
-    if code == INTERRUPTED:
+    if code == ExitCode.INTERRUPTED:
         os._exit(code)  # runs still under way in other threads cannot be asked to stop
     sys.exit(code)
 

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 import jaxem
+from jaxem.assess import frame_stats
 from jaxem.cli import app, applying, estimate, inspecting, memory, simulating
 from jaxem.cli.estimate import Estimate
 from jaxem.cli.requests import FrameChoice
@@ -98,20 +99,19 @@ def test_locate_tells_what_the_e_step_tells(files, truth, drawn, capfd, monkeypa
     assert sorted(file.name for file in (files / "out").iterdir()) == ["positions.csv", "positions.npz"]
 
 
-def test_frames_far_below_the_rest():
-    def found(evidence):
-        return predict.Predictions(np.zeros((len(evidence), 2)), np.array(evidence), np.ones(len(evidence)))
-
-    assert list(predict.outliers(found([-100.0]), 50)) == []
-    assert list(predict.outliers(found([-100.0, -900, -101, -99, np.nan, -300, -98, -102, -100, -97]), 50)) == [
-        4,
-        1,
-        5,
-    ]
-    assert list(predict.outliers(found([-100.0, -120, -90]), 50)) == []
-    assert list(predict.outliers(found([-100.0, -100, -100, -129]), 50)) == []
-    assert list(predict.outliers(found([-100.0, -100, -100, -131]), 50)) == [3]
-    assert list(predict.outliers(found([np.nan, -1, -np.inf, np.nan]), 50)) == [0, 2, 3]
+@pytest.mark.parametrize(
+    ("evidence", "expected"),
+    [
+        ([-100.0], []),
+        ([-100.0, -900, -101, -99, np.nan, -300, -98, -102, -100, -97], [4, 1, 5]),
+        ([-100.0, -120, -90], []),
+        ([-100.0, -100, -100, -129], []),
+        ([-100.0, -100, -100, -131], [3]),
+        ([np.nan, -1, -np.inf, np.nan], [0, 2, 3]),
+    ],
+)
+def test_frames_far_below_the_rest(evidence, expected):
+    assert frame_stats.outliers(np.array(evidence), 50).tolist() == expected
 
 
 def test_many_frames_far_below_the_rest_are_counted(capfd):

@@ -1,4 +1,4 @@
-"""What frames show before anything is fitted: their noise, and what a fit would stumble over (extra ``app``)."""
+"""What frames show: their noise, what a fit would stumble over, and which of them a model explains badly."""
 
 from __future__ import annotations
 
@@ -17,6 +17,8 @@ LAPLACIAN_GAIN = 6.0  # root of the sum of squares of the mask 1 -2 1 down times
 MOST_LISTED = 3  # frames named in a warning
 # Pixels at an end of the range that say that there were more beyond it, as a share and in number.
 CLIPPED_SHARE, FEWEST_CLIPPED = 0.01, 20
+# A frame is explained much worse than the rest where its log evidence lies so many robust standard deviations lower.
+OUTLIER_STDS = 6.0
 # The brightness of whole frames may wander by so many standard deviations of a pixel's noise, and of a frame's mean.
 DRIFT_IN_PIXEL_STDS, DRIFT_IN_MEAN_STDS = 0.5, 6.0
 
@@ -187,3 +189,19 @@ def _blocks(images: np.ndarray) -> Iterator[tuple[int, np.ndarray]]:
     step = max(1, PIXELS_PER_BLOCK // images[0].size)
     for start in range(0, len(images), step):
         yield start, images[start : start + step]
+
+
+def outliers(log_evidence: np.ndarray, image_size: int) -> np.ndarray:
+    """Numbers of the frames whose evidence lies much lower than the others', the lowest first.
+
+    Args:
+        log_evidence: (K,), nats.
+        image_size: pixels of a frame; noise alone spreads its evidence by the root of half of them.
+    """
+    evidence = np.where(np.isfinite(log_evidence), log_evidence, -np.inf)
+    middle = np.median(evidence)
+    if not np.isfinite(middle):
+        return np.flatnonzero(evidence == -np.inf)
+    spread = max(STD_PER_MAD * float(np.median(np.abs(evidence - middle))), (image_size / 2) ** 0.5)
+    order = np.argsort(evidence, kind="stable")
+    return order[evidence[order] < middle - OUTLIER_STDS * spread]

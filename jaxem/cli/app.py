@@ -14,12 +14,11 @@ import typer
 
 import jaxem
 from jaxem.cli.commands import COMMANDS
+from jaxem.cli.exit_codes import ExitCode
 from jaxem.cli.parameters import spelling
-from jaxem.cli.text import INTERRUPTED, InterruptedRunError
+from jaxem.cli.text import InterruptedRunError
 from jaxem.runtime.errors import ArgumentError
 from jaxem.runtime.interruption import heard
-
-USERS_ERROR = 2
 
 
 def run(arguments: Sequence[str]) -> int:
@@ -27,19 +26,21 @@ def run(arguments: Sequence[str]) -> int:
     try:
         code = app(args=list(arguments) or ["--help"], prog_name="jaxem", standalone_mode=False)
     except ArgumentError as error:
-        return _end(USERS_ERROR, _spelled(error))
+        return _end(ExitCode.USERS_ERROR, _spelled(error))
     except typer.TyperException as error:
-        return _end(USERS_ERROR, f"{error.format_message()} ({_command(arguments)} --help shows what is expected)")
+        return _end(
+            ExitCode.USERS_ERROR, f"{error.format_message()} ({_command(arguments)} --help shows what is expected)"
+        )
     except OSError as error:
         problem = f"cannot write what was found to the screen or file given for it: {error.strerror or error}"
-        return _end(USERS_ERROR, problem)
+        return _end(ExitCode.USERS_ERROR, problem)
     except InterruptedRunError as interruption:
         return _end(interruption.exit_code, str(interruption))
     except (KeyboardInterrupt, typer.Abort):
         heard()
-        code = INTERRUPTED
-    if code == INTERRUPTED:
-        return _end(INTERRUPTED, "interrupted; nothing was written")
+        code = ExitCode.INTERRUPTED
+    if code == ExitCode.INTERRUPTED:
+        return _end(ExitCode.INTERRUPTED, "interrupted; nothing was written")
     return code if isinstance(code, int) else 0
 
 

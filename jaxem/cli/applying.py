@@ -9,6 +9,7 @@ from pathlib import Path
 import jax
 import numpy as np
 
+from jaxem.assess.frame_stats import outliers
 from jaxem.cli.frame_files import check_frames_output, read_chosen
 from jaxem.cli.requests import FrameChoice
 from jaxem.cli.saved_results import expect_single, load_params, load_result
@@ -16,7 +17,7 @@ from jaxem.cli.text import describe_frames, say, warn
 from jaxem.io.readers.source import FramesError
 from jaxem.io.writers import is_single_file, pixels_for, write_frames
 from jaxem.model.params import Params
-from jaxem.model.predict import Predictions, outliers, predict, reconstruct
+from jaxem.model.predict import Predictions, predict, reconstruct
 from jaxem.plots.summary import DOTS_PER_INCH, summary_figure
 from jaxem.runtime.compilation_cache import cache_compiled_programs
 from jaxem.runtime.errors import ArgumentValueError
@@ -110,7 +111,7 @@ def _expect_size(images: np.ndarray, params: Params, path: Path) -> None:
 
 
 def _warn_of_outliers(found: Predictions, image_size: int, numbers: Sequence[int]) -> None:
-    lowest = [str(numbers[place]) for place in outliers(found, image_size)]
+    lowest = [str(numbers[place]) for place in outliers(found.log_evidence, image_size)]
     if lowest:
         frames = plural(len(lowest), "frame")
         warn(f"the model explains {frames} much worse than the rest: {listed(lowest, MOST_LISTED)}")

@@ -16,13 +16,13 @@ import numpy as np
 
 import jaxem
 from jaxem.assess.self_test import Check, selfcheck
+from jaxem.cli.exit_codes import ExitCode
 from jaxem.cli.text import say
 from jaxem.runtime.compilation_cache import cache_compiled_programs
 from jaxem.runtime.resources import available_cores
 from jaxem.runtime.text import plural
 
 FFT_SIZE, FFT_IMAGES, FFT_REPEATS = 128, 200, 3
-COMPUTES_WRONGLY = 1
 
 
 def examine() -> int:
@@ -37,7 +37,7 @@ def examine() -> int:
     if not wrong:
         return 0
     print(f"jaxem: this combination of versions and device computes wrongly: {'; '.join(wrong)}", file=sys.stderr)
-    return COMPUTES_WRONGLY
+    return ExitCode.COMPUTES_WRONGLY
 
 
 def describe_machine() -> list[str]:

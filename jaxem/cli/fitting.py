@@ -10,6 +10,7 @@ from pathlib import Path
 import jax
 import numpy as np
 
+from jaxem.cli.exit_codes import ExitCode
 from jaxem.cli.frame_files import read_chosen
 from jaxem.cli.long_running import choose_display, fingerprint_of, open_checkpointer, save_interrupted
 from jaxem.cli.progress import Display
@@ -17,7 +18,7 @@ from jaxem.cli.requests import FitRequest, FrameChoice, Reporting
 from jaxem.cli.text import describe_frames, warn
 from jaxem.io.results import save
 from jaxem.ops.validation import as_number
-from jaxem.runtime.arguments import as_count, as_template_shape
+from jaxem.runtime.arguments import as_count, as_seed, as_template_shape
 from jaxem.runtime.checkpoint import Checkpointer
 from jaxem.runtime.compilation_cache import cache_compiled_programs
 from jaxem.runtime.files import check_output, output_folder
@@ -26,8 +27,7 @@ from jaxem.search.parallel import fit_restarts_parallel
 from jaxem.search.restarts import DEFAULT_SEARCH, Restarts, best_run
 from jaxem.solvers.result import Status
 
-MOST_RESTARTS, MOST_ITERATIONS, LARGEST_SEED = 10**5, 10**6, 2**32 - 1
-NOTHING_CONVERGED = 3
+MOST_RESTARTS, MOST_ITERATIONS = 10**5, 10**6
 
 
 def fit(choice: FrameChoice, request: FitRequest, out: Path, reporting: Reporting) -> int:
@@ -60,7 +60,7 @@ def check_request(request: FitRequest, image_shape: tuple[int, ...]) -> None:
     as_template_shape(request.template_shape, image_shape)
     if request.num_restarts is not None:
         as_count("num_restarts", request.num_restarts, at_least=1, at_most=MOST_RESTARTS)
-    as_count("seed", request.seed, at_least=0, at_most=LARGEST_SEED)
+    as_seed(request.seed)
     as_count("max_iterations", request.max_iterations, at_least=1, at_most=MOST_ITERATIONS)
     as_number("prior_smoothing", request.prior_smoothing, np.float32, at_least=0)
     as_number("tolerance", request.tolerance, np.float32, at_least=0)
@@ -121,4 +121,4 @@ def exit_code(found: Restarts) -> int:
     if (found.runs.status == Status.CONVERGED).any():
         return 0
     print("jaxem: no run converged; the best of them was written all the same", file=sys.stderr)
-    return NOTHING_CONVERGED
+    return ExitCode.NOTHING_CONVERGED

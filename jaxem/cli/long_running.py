@@ -13,6 +13,7 @@ import jax
 import numpy as np
 
 import jaxem
+from jaxem.cli.exit_codes import ExitCode
 from jaxem.cli.parameters import spelling
 from jaxem.cli.progress import Display, JsonDisplay, PlainDisplay
 from jaxem.cli.requests import FitRequest, Reporting
@@ -20,7 +21,6 @@ from jaxem.cli.text import InterruptedRunError, warn
 from jaxem.runtime.checkpoint import Checkpointer
 from jaxem.runtime.errors import ArgumentValueError, CheckpointError
 
-USERS_ERROR = 2
 DIGEST_LENGTH = 16  # hexadecimal digits
 
 
@@ -90,7 +90,7 @@ def save_interrupted(checkpointer: Checkpointer, fingerprint: dict[str, str], ou
         checkpointer.write()
     except CheckpointError as error:
         problem = f"interrupted, and what was done could not be saved: {error}"
-        return InterruptedRunError(problem, exit_code=USERS_ERROR)
+        return InterruptedRunError(problem, exit_code=ExitCode.USERS_ERROR)
     return InterruptedRunError(f"interrupted; what was done is saved in {checkpointer.folder}; go on with {flags}")
 
 

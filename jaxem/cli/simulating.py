@@ -16,20 +16,20 @@ from jaxem.cli.saved_results import load_params
 from jaxem.cli.text import describe_frames, say
 from jaxem.io.writers import is_single_file, pixels_for, write_frames
 from jaxem.model import sampling
-from jaxem.runtime.arguments import as_count
+from jaxem.runtime.arguments import as_count, as_seed
 from jaxem.runtime.compilation_cache import cache_compiled_programs
 from jaxem.runtime.errors import ArgumentValueError
 from jaxem.runtime.files import output_folder
 from jaxem.runtime.resources import available_memory
 from jaxem.runtime.text import bytes_in_words
 
-MOST_IMAGES, LARGEST_SEED = 10**8, 2**32 - 1
+MOST_IMAGES = 10**8
 
 
 def simulate(model: Path | None, num_images: int, seed: int, out: Path) -> int:
     """Write frames, and a table of the corners that they were drawn with."""
     as_count("num_images", num_images, at_least=1, at_most=MOST_IMAGES)
-    as_count("seed", seed, at_least=0, at_most=LARGEST_SEED)
+    as_seed(seed)
     cache_compiled_programs()
     params = None if model is None else load_params(model)
     needed = drawing_memory(num_images, IMAGE_SHAPE if params is None else np.shape(params.background))

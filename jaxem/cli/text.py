@@ -8,12 +8,11 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING
 
+from jaxem.cli.exit_codes import ExitCode
 from jaxem.runtime.text import plural, printable
 
 if TYPE_CHECKING:
     import numpy as np
-
-INTERRUPTED = 130  # as shells say it
 
 
 class InterruptedRunError(Exception):
@@ -24,7 +23,7 @@ class InterruptedRunError(Exception):
         exit_code: of the command.
     """
 
-    def __init__(self, message: str, exit_code: int = INTERRUPTED) -> None:
+    def __init__(self, message: str, exit_code: int = ExitCode.INTERRUPTED) -> None:
         super().__init__(message)
         self.exit_code = exit_code
 

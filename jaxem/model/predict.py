@@ -15,9 +15,6 @@ from jaxem.model.params import Params
 from jaxem.model.whole_stack import e_step
 
 PIXELS_PER_BATCH = 2**22
-STD_PER_MAD = 1.4826  # a normal distribution's standard deviation by its median absolute deviation
-# An image is explained much worse than the rest where its log evidence lies so many robust standard deviations lower.
-OUTLIER_STDS = 6.0
 
 
 class Predictions(NamedTuple):
@@ -71,22 +68,6 @@ def predict(images: np.ndarray, params: Params) -> Predictions:
         confidence = np.take_along_axis(flat, best[:, None], axis=1)[:, 0]
         found.append(tuple(part[start - begin :] for part in (corners, log_evidence, confidence)))
     return Predictions(*(np.concatenate(parts) for parts in zip(*found, strict=True)))
-
-
-def outliers(found: Predictions, image_size: int) -> np.ndarray:
-    """Numbers of the images whose evidence lies much lower than the others', the lowest first.
-
-    Args:
-        found: what `predict` told of them.
-        image_size: pixels of an image; noise alone spreads its evidence by the root of half of them.
-    """
-    evidence = np.where(np.isfinite(found.log_evidence), found.log_evidence, -np.inf)
-    middle = np.median(evidence)
-    if not np.isfinite(middle):
-        return np.flatnonzero(evidence == -np.inf)
-    spread = max(STD_PER_MAD * float(np.median(np.abs(evidence - middle))), (image_size / 2) ** 0.5)
-    order = np.argsort(evidence, kind="stable")
-    return order[evidence[order] < middle - OUTLIER_STDS * spread]
 
 
 def reconstruct(corners: np.ndarray, params: Params) -> Iterator[np.ndarray]:

@@ -39,6 +39,11 @@ def as_count(name: str, value: Any, *, at_least: int, at_most: int = 2**31 - 2) 
     return count
 
 
+def as_seed(seed: Any) -> int:
+    """A number that `jax.random.key` tells from all others with 32 bits."""
+    return as_count("seed", seed, at_least=0, at_most=2**32 - 1)
+
+
 def as_fraction(name: str, value: Any) -> float:
     """A static number above 0, up to 1."""
     if not (isinstance(value, numbers.Real) and 0 < float(value) <= 1):
