@@ -1,0 +1,15 @@
+"""With what number each command ends."""
+
+from __future__ import annotations
+
+from enum import IntEnum
+
+
+class ExitCode(IntEnum):
+    """What a script can ask of a command that has ended."""
+
+    DONE = 0
+    COMPUTES_WRONGLY = 1  # `jaxem doctor`: this installation
+    USERS_ERROR = 2
+    NOTHING_CONVERGED = 3  # all that was found is written
+    INTERRUPTED = 130  # as shells say it
