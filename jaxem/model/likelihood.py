@@ -4,7 +4,8 @@
 
 Here is its log joint density of an image and a position. It is split in two, ln p(X_k, d) = log_background(k) +
 log_odds(k, d): the first term is large and the same for every position, and would drown the differences between
-positions in single precision if it were added. Derivations: ``docs/model.md``, *The log joint*.
+positions in single precision if it were added. All parameters here are in internal units (`to_internal_units`); log
+densities are those of pixel values. Derivations: ``docs/model.md``, *The log joint*.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from jaxem.ops.windows import Shape, gather
 
 
 def log_prior(prior: jax.Array) -> jax.Array:
-    """ln A, minus infinity where A = 0 (there with a zero gradient, not NaN: a closed position stays closed)."""
+    """ln A, minus infinity where A = 0 (there with a zero gradient: such a corner stays impossible); NaN stays NaN."""
     possible = prior > 0
     return jnp.where(possible, jnp.log(jnp.where(possible, prior, 1)), jnp.where(jnp.isnan(prior), jnp.nan, -jnp.inf))
 
@@ -45,7 +46,7 @@ def _without_template(images: CenteredImages, params: Params) -> jax.Array:
 
 
 def _log_normal(images: CenteredImages, params: Params, errors: jax.Array) -> jax.Array:
-    """Log density of images in their own units, given their errors: that of a scaled pixel over the scale."""
+    """ln N of each image in pixel values, from errors in internal units: the density of each pixel over the scale."""
     height, width = images.image_shape
     variance = params.noise_scale**2
     log_pixel = jnp.log(images.scale) + jnp.log(2 * jnp.pi * variance) / 2
@@ -83,7 +84,7 @@ def shared_terms(images: CenteredImages, params: Params) -> SharedTerms:
         + images.window_sums(background * (2 * images.mean_image - background), template.shape)
     )
     shared = log_prior(prior) - sse_change / (2 * variance)
-    shared = jnp.where(jnp.any(jnp.isnan(shared)), jnp.nan, shared)  # a maximum on a CPU may skip a single NaN
+    shared = jnp.where(jnp.any(jnp.isnan(shared)), jnp.nan, shared)  # one is enough: a maximum on a CPU may skip it
     return SharedTerms(shared, transformed * (1 / variance).astype(transformed.dtype), background / variance)
 
 
@@ -95,7 +96,10 @@ def log_odds(images: CenteredImages, shared: SharedTerms, template_shape: Shape)
 
 
 def sse_change_at(images: CenteredImages, params: Params, corners: jax.Array) -> jax.Array:
-    """(X_k - F)^2 - (X_k - B)^2 = (B - F) (2 X_k - F - B) in the window at one corner an image, (K, h, w)."""
+    """(X_k - F)^2 - (X_k - B)^2 in the window at one corner of each image, (K, h, w).
+
+    As (B - F) (2 X_k - F - B), so that nothing large cancels.
+    """
     template, background, _, _ = params
     windows = images.to_internal_units(gather(images.pixels, corners, template.shape))
     behind = gather(background, corners, template.shape)

@@ -68,7 +68,7 @@ class Positions(NamedTuple):
 
 
 def to_internal_units(params: Params, images: CenteredImages) -> Params:
-    """The parameters in the units of centred images, with noise that their numbers can resolve."""
+    """Pixel values in internal units, those of centred images; the noise is at least what their numbers resolve."""
     return Params(
         (params.template - images.offset) / images.scale,
         (params.background - images.offset) / images.scale,
@@ -78,7 +78,7 @@ def to_internal_units(params: Params, images: CenteredImages) -> Params:
 
 
 def to_pixel_values(params: Params, images: CenteredImages) -> Params:
-    """Back to the units of the images as they came."""
+    """Internal units in pixel values."""
     return Params(
         images.offset + images.scale * params.template,
         images.offset + images.scale * params.background,

@@ -2,8 +2,8 @@
 
 E-step: `posterior` says where the template may be in each of a batch of images, `accumulate` sums up what a batch says,
 `finalize` turns the sums of all batches into statistics. M-step: `update` finds the parameters that fit those best.
-Whatever goes through images in its own way (a loop in memory, a stream, several devices) adds up what `accumulate`
-gives. Derivations: ``docs/model.md``, *E-step* and *M-step*.
+To go through the images in another way (from a stream, on several devices), add up what `accumulate` gives for each
+batch with `double_word.add_trees`, then `finalize`. Derivations: ``docs/model.md``, *E-step* and *M-step*.
 """
 
 from __future__ import annotations
@@ -39,16 +39,16 @@ def posterior(
     batch: CenteredImages, shared: SharedTerms, template_shape: Shape, *, hard: bool
 ) -> tuple[Positions | UnnormalizedPosterior, PosteriorSummary]:
     """The posterior over corners, and what else the log odds of the images say."""
-    odds = log_odds(batch, shared, template_shape)
-    corners, highest = _highest(odds)
+    maps = log_odds(batch, shared, template_shape)
+    corners, highest = _highest(maps)
     if hard:
         return Positions(corners), PosteriorSummary(corners, highest, jnp.zeros_like(highest))
-    flat = odds.reshape(len(odds), -1)
-    # Not exp(odds - log evidence): where the odds are 1e5, its rounding alone would change every probability by 1 %.
+    flat = maps.reshape(len(maps), -1)
+    # Divided by their sum later: of log odds of 1e5, rounding of their logsumexp would change all probabilities by 1 %.
     masses = jnp.exp(flat - jnp.where(jnp.isfinite(highest), highest, 0)[:, None])
     total = jnp.sum(masses, axis=1)
     return (
-        UnnormalizedPosterior(masses.reshape(odds.shape), 1 / total),
+        UnnormalizedPosterior(masses.reshape(maps.shape), 1 / total),
         PosteriorSummary(corners, highest, jnp.log(total)),
     )
 
@@ -65,7 +65,7 @@ def _highest(maps: jax.Array) -> tuple[jax.Array, jax.Array]:
 def log_evidence(images: CenteredImages, params: Params, summary: PosteriorSummary) -> jax.Array:
     """ln p(X_k) of each image, in hard EM ln p(X_k, b_k), (K,), nats.
 
-    What is large is made anew from the pixels at the best corner; only what is small comes from transforms.
+    The log joint at the best corner is made from the pixels; only the log mass, which is small, is from transforms.
     """
     return log_joint_at(images, params, summary.corners) + summary.log_mass
 
@@ -76,9 +76,9 @@ def accumulate(
     """One batch's sums, which add up over batches (`batching.over_batches`), and the best corner of each image.
 
     Args:
-        batch: some of the images; all else in it as in the whole stack.
-        weights: (K,), zero or one: whether an image counts.
-        params: the parameters, in the units of the images.
+        batch: some of the images, n of them; offset, scale and mean image are those of the whole stack.
+        weights: (n,), zero or one: whether an image counts.
+        params: the parameters, in internal units.
         shared: their `shared_terms`.
         hard: whether only the best corner counts (static).
     """
@@ -109,9 +109,8 @@ def _log_likelihood_ratio(
 ) -> LogLikelihoodRatio:
     sse_change = sum_over_images(sse_change_at(batch, params, summary.corners), weights)
     at_best = log_prior(params.prior)[summary.corners[:, 0], summary.corners[:, 1]]
-    at_best = jnp.where(
-        jnp.isnan(summary.best_log_odds), jnp.nan, at_best
-    )  # a NaN outside the best window would be missed
+    # The log odds themselves are rounded too much to be used, but they tell of a NaN outside the best window.
+    at_best = jnp.where(jnp.isnan(summary.best_log_odds), jnp.nan, at_best)
     counted = (jnp.where(weights > 0, values, 0) for values in (at_best, summary.log_mass))
     return LogLikelihoodRatio(double_word.total(jnp.sum(sse_change, axis=1)), *map(double_word.total, counted))
 
@@ -146,7 +145,7 @@ def expectation(workspace: Workspace, params: Params, *, hard: bool) -> Expectat
 def update(
     images: CenteredImages, totals: ImageTotals, statistics: SufficientStatistics, prior_smoothing: jax.Array
 ) -> Params:
-    """M-step: the parameters that maximise the expected log joint (and the smoothed prior's) given its statistics."""
+    """M-step: the parameters that maximise the expected log joint plus (alpha / PQ) sum ln A, given its statistics."""
     num_images, residual_sum, _ = totals
     counts, covered, template_sum, covered_sum = statistics
 

@@ -189,7 +189,7 @@ def find_crops(images: CenteredImages, template_shape: Shape) -> Crops:
 
 
 def crop_params(images: CenteredImages, sse: jax.Array, crops: Crops, rank: jax.Array, template_shape: Shape) -> Params:
-    """The starting point of one of the crops, in the units of the images, whose residuals' squares sum up to `sse`."""
+    """The starting point of one of the crops, in internal units; the squares of all residuals sum up to `sse`."""
     window = lax.dynamic_slice(images.pixels[crops.numbers[rank]], crops.corners[rank], template_shape)
     prior = uniform_prior(images.image_shape, template_shape, window.dtype)
     noise_scale = jnp.sqrt(sse / images.pixels.size)

@@ -28,13 +28,13 @@ from jaxem.solvers.result import Fit, Status
 from jaxem.solvers.schedule import Schedule
 from jaxem.solvers.squarem import extrapolate
 
-# A schedule is left when the log mass, -ln q of the best corner, is below this in the mean, nats, and less than this
-# share of the expected counts has moved.
+# A schedule ends early when the mean log mass, -ln q of the best corner, is below SETTLED_LOG_MASS nats and less than
+# SETTLED_MOVED_SHARE of the expected counts has moved.
 SETTLED_LOG_MASS, SETTLED_MOVED_SHARE = 0.01, 0.01
-# An accelerated run extrapolates where an iteration moves less than this share of the expected counts: before, it would
-# end elsewhere.
+# An accelerated run extrapolates where an iteration moves less than this share of the expected counts: farther from
+# convergence it would often end in another maximum.
 EXTRAPOLATION_MOVED_SHARE = 0.005
-# The objective is a difference of large terms; a fall is rounding up to so many times the machine epsilon of those.
+# The objective is a difference of large terms; a fall of so many times the machine epsilon of those counts as rounding.
 ROUNDING_EPS = 8
 
 
@@ -65,8 +65,8 @@ class EMState(NamedTuple):
     =============  =============  ================================================================================
     params         `Params`       the parameters, in the units of the centred images
     expected       `Expectation`  the E-step there
-    elbo           `DoubleWord`   the objective there; in a schedule with the log mass of the tempered posterior
-    history        as in `Fit`    of it
+    elbo           `DoubleWord`   the objective there; in a schedule a guide only, with the tempered log mass
+    history        as in `Fit`    the objective at the start and after each iteration
     num_scheduled  () int32       E-steps of the schedule made
     num_evaluated  () int32       E-steps on the objective itself made: one at the start, one an iteration
     in_schedule    () bool        whether the next E-step is one of the schedule
@@ -120,12 +120,14 @@ class Proposal(NamedTuple):
 
 @dataclass(frozen=True)
 class EM:
-    """One EM run on a workspace, to be traced: `init`, `advance` as often as wanted, `finish`; or `run`.
+    """One EM run on a workspace: `init`, `advance` as often as wanted, `finish`; or `run`.
+
+    No pytree: make it inside of what is traced.
 
     Args:
         workspace: the images.
         options: those of `fit`.
-        schedule: soft steps before the run.
+        schedule: steps before the iterations, for which the options are to be soft: see `single_run.run_after`.
         skip: of the schedule so many first steps are left out (traced).
         limit: iterations at most, by default those of the options (traced).
     """
@@ -184,7 +186,7 @@ class EM:
         return (state.status == Status.RUNNING) & (state.num_evaluated <= limit)  # the start is evaluated, too
 
     def finish(self, state: EMState) -> Fit:
-        """What was found; of a run without a step, its start to the bit."""
+        """What was found; where the start was only evaluated, the start to the bit."""
         images, totals, _ = self.workspace
         status = jnp.where(state.status == Status.RUNNING, Status.MAX_ITERATIONS, state.status).astype(jnp.int32)
         return Fit(
@@ -199,23 +201,24 @@ class EM:
         )
 
     def _step(self, state: EMState) -> EMState:
-        proposal = self._accumulate_batches(state, self._propose(state))
+        proposal = self._evaluate(state, self._propose(state))
         return self._update_state(state, proposal, self._judge(state, proposal))
 
     def _propose(self, state: EMState) -> Params:
-        """M-step, or an extrapolation of two; at the start, the start itself: so one E-step is compiled, not two."""
+        """M-step, or an extrapolation of two; at first the start unchanged, so that the loop holds the only E-step."""
         images, totals, _ = self.workspace
         params = update(images, totals, state.expected.statistics, self._m_step_smoothing(state))
-        if self._extrapolates:
+        if self._may_extrapolate:
             ahead = extrapolate(state.previous, state.params, params)
             params = select(state.extrapolates, ahead, params)
         if not self.options.hard:
             params = _keep_possible(params, state.params)
         return select(state.num_steps == 0, state.params, params)
 
-    def _accumulate_batches(self, state: EMState, params: Params) -> Proposal:
-        """E-step over all batches, and the objective there."""
+    def _evaluate(self, state: EMState, params: Params) -> Proposal:
+        """Accumulate the statistics of all batches, and from them the objective."""
         images, totals, _ = self.workspace
+        # An E-step at a temperature is an ordinary one with more noise.
         temperature = 1 / self._e_step_inverse_temperature(state)
         tempered = params._replace(noise_scale=params.noise_scale * jnp.sqrt(temperature))
         expected = expectation(self.workspace, tempered, hard=self.options.hard)
@@ -226,18 +229,19 @@ class EM:
         return Proposal(params, expected, density, objective, gain, moved)
 
     def _judge(self, state: EMState, proposal: Proposal) -> jax.Array:
-        """The `Outcome` of a step: the first of these that applies."""
+        """The `Outcome` of a step: the first of these cases that applies, else `ADVANCED`."""
         gain, options = proposal.gain, self.options
-        # The objective may start at minus infinity, where a prior with zeros is smoothed: the first step mends that.
-        at_start = state.num_evaluated == 0
-        sound_at_start = jnp.isfinite(proposal.density.high) & (options.prior_smoothing >= 0)
-        sound = jnp.where(at_start, sound_at_start, jnp.isfinite(proposal.objective.high))
+        # No step of a schedule is judged by its gain, nor is the start, where the objective may be minus infinity: a
+        # prior with zeros is smoothed by the first step.
+        before_iterations = state.num_evaluated == 0
+        sound_before = jnp.isfinite(proposal.density.high) & (options.prior_smoothing >= 0)
+        sound = jnp.where(before_iterations, sound_before, jnp.isfinite(proposal.objective.high))
         gains_little = (gain < options.tolerance * self._num_images) | ((gain <= 0) & (options.tolerance >= 0))
         cases = [
             (state.extrapolates & (gain >= 0), Outcome.ADVANCED),
             (state.extrapolates, Outcome.REVERTED),
             (~sound, Outcome.REJECTED),
-            (at_start, Outcome.ADVANCED),
+            (before_iterations, Outcome.ADVANCED),
             (gain < -self._rounding(state), Outcome.DECREASED),
             (gains_little, Outcome.CONVERGED),
         ]
@@ -249,26 +253,26 @@ class EM:
         status = jnp.select([outcome == one for one in STATUS_OF], [jnp.int32(one) for one in STATUS_OF.values()])
         num_scheduled = state.num_scheduled + state.in_schedule.astype(jnp.int32)
         num_evaluated = state.num_evaluated + (~state.in_schedule).astype(jnp.int32)
-        at_place = ~state.in_schedule & (jnp.arange(len(state.history), dtype=jnp.int32) == num_evaluated - 1)
+        is_entry = ~state.in_schedule & (jnp.arange(len(state.history), dtype=jnp.int32) == num_evaluated - 1)
         log_mass, moved = proposal.expected.ratio.log_mass.high, proposal.moved
         settled = (log_mass < SETTLED_LOG_MASS * self._num_images) & (moved < SETTLED_MOVED_SHARE * self._num_images)
         is_iteration = state.num_evaluated > 0
-        near = moved < EXTRAPOLATION_MOVED_SHARE * self._num_images
+        is_near = moved < EXTRAPOLATION_MOVED_SHARE * self._num_images
         kept = EMState(
             params=proposal.params,
             expected=proposal.expected,
             elbo=proposal.objective,
-            history=jnp.where(at_place, proposal.objective.high, state.history),
+            history=jnp.where(is_entry, proposal.objective.high, state.history),
             num_scheduled=num_scheduled,
             num_evaluated=num_evaluated,
             in_schedule=state.in_schedule & ~settled & (self.skip + num_scheduled < self._schedule_length),
             status=status,
             previous=state.params,
-            extrapolates=self._extrapolates & is_iteration & ~state.extrapolates & near,
+            extrapolates=self._may_extrapolate & is_iteration & ~state.extrapolates & is_near,
             initial=state.initial,
         )
-        if self._extrapolates:
-            repeated = jnp.where(at_place, state.elbo.high, state.history)
+        if self._may_extrapolate:
+            repeated = jnp.where(is_entry, state.elbo.high, state.history)
             reverted = state._replace(history=repeated, num_evaluated=num_evaluated, extrapolates=jnp.bool_(False))
             kept = select(outcome == Outcome.REVERTED, reverted, kept)
         rejected = state._replace(status=status)
@@ -279,7 +283,7 @@ class EM:
         return len(self.workspace.images.pixels)
 
     @property
-    def _extrapolates(self) -> bool:
+    def _may_extrapolate(self) -> bool:
         return self.options.accelerate and not self.options.hard
 
     @property
@@ -294,7 +298,7 @@ class EM:
         return jnp.where(state.in_schedule, self.schedule.inverse_temperature[step], 1)
 
     def _m_step_smoothing(self, state: EMState) -> jax.Array:
-        """Pseudo-counts of the M-step to come: those of the last E-step, or the schedule's last ones if it was left."""
+        """Pseudo-counts of the M-step to come: those of the last E-step; of a schedule left early, its last ones."""
         smoothing = self.options.prior_smoothing
         if self.schedule is None or self._schedule_length == 0:
             return smoothing
@@ -304,7 +308,7 @@ class EM:
         return jnp.where(state.num_evaluated == 0, scheduled, smoothing)
 
     def _rounding(self, state: EMState) -> jax.Array:
-        """How much the objective can fall by rounding: it is a sum of terms of its size, and a difference of SSE."""
+        """How much the objective can fall by rounding: by that of its own size, and of the squared errors in it."""
         images, totals, _ = self.workspace
         sse = totals.square_sum.high + self._num_images * jnp.sum(images.mean_image**2)
         size = jnp.abs(state.elbo.high) + sse / (2 * state.params.noise_scale**2)
@@ -312,7 +316,7 @@ class EM:
 
 
 def _keep_possible(new: Params, old: Params) -> Params:
-    """What soft EM finds improbable it never finds impossible.
+    """Keep the prior above zero where it was.
 
     Probabilities below the smallest number round to zero, and a prior of zero is never left again: in single precision
     that would freeze the first positions that a run hits on.

@@ -1,1 +1,1 @@
-"""One reader for each format of frames, and `formats`, which recognises them (extra ``app``)."""
+"""One reader for each format of frames, and `formats`, the table of them (extra ``app``)."""

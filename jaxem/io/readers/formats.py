@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from jaxem.io.readers.folder import COMPLAINT, TIFF_MAGIC, FolderSource
 from jaxem.io.readers.hdf5 import open_hdf5
@@ -25,27 +24,75 @@ HDF5_MAGIC = b"\x89HDF\r\n\x1a\n"
 HDF5_PLACES = [0, *(512 << doubling for doubling in range(16))]
 VIDEO_BOXES = (b"ftyp", b"moov", b"mdat", b"wide", b"free", b"skip")
 VIDEO_MAGIC = (b"\x1aE\xdf\xa3", b"GIF8", b"OggS", b"0&\xb2u", b"FLV", b"\0\0\1\xba", b"\0\0\1\xb3", b"YUV4MPEG2")
-BY_SUFFIX = {
-    **dict.fromkeys((".mrc", ".mrcs", ".map", ".st", ".ali", ".rec"), "mrc"),
-    **dict.fromkeys((".png", ".jpg", ".jpeg"), "image"),
-    **dict.fromkeys((".tif", ".tiff"), "tiff"),
-    **dict.fromkeys((".h5", ".hdf5", ".hdf", ".nxs", ".he5"), "hdf5"),
-    **dict.fromkeys((".mp4", ".m4v", ".avi", ".mkv", ".mov", ".webm", ".gif", ".mpg", ".mpeg", ".ts", ".mts"), "video"),
-    **dict.fromkeys((".wmv", ".flv", ".ogv", ".3gp", ".y4m", ".m2ts"), "video"),
-    ".npy": "npy",
-    ".npz": "npz",
-}
-NAMED = ("npz", "hdf5", "zarr")
-"""Forms with several arrays in them, each with a name."""
-COMPLAINTS = {
-    "npy": "is damaged or no array of numbers ({}); save it again.",
-    "npz": "is damaged or no array of numbers ({}); save it again.",
-    "image": COMPLAINT,
-    "tiff": COMPLAINT,
-    "mrc": "cannot be read as an MRC stack ({}); replace it.",
-    "hdf5": "cannot be read as HDF5 ({}); replace it.",
-    "zarr": "cannot be read as Zarr ({}); replace it.",
-    "video": "cannot be read as a video ({}); replace it.",
+UNREADABLE = "cannot be read as {form} ({{}}); replace it."
+NO_NUMBERS = "is damaged or no array of numbers ({}); save it again."
+
+
+def _is_video(start: bytes) -> bool:
+    is_riff = start[:4] == b"RIFF" and start[8:12] == b"AVI "
+    is_transport = start[:1] == b"G" and start[188:189] == b"G" and start[376:377] == b"G"
+    return start.startswith(VIDEO_MAGIC) or start[4:8] in VIDEO_BOXES or is_riff or is_transport
+
+
+@contextmanager
+def _open_image(path: Path, name: str | None) -> Iterator[Source]:
+    yield FolderSource([path])
+
+
+class Format(NamedTuple):
+    """A format of frames.
+
+    ===========  =================================================================================================
+    field        meaning
+    ===========  =================================================================================================
+    opener       gets a path and the name of an array or None, and gives a context with a `Source`
+    complaint    what is wrong with a file that the opener fails on, with a place for what the library says
+    suffixes     by which a file is recognised whose content tells nothing
+    begins_with  what its files begin with; or a function of a file's first 1024 bytes that tells
+    has_names    whether a file may hold several arrays, each with a name
+    ===========  =================================================================================================
+    """
+
+    opener: Callable[..., Any]
+    complaint: str
+    suffixes: tuple[str, ...] = ()
+    begins_with: tuple[bytes, ...] | Callable[[bytes], bool] = ()
+    has_names: bool = False
+
+    def recognises(self, start: bytes) -> bool:
+        """Whether a file that begins like this is one."""
+        return self.begins_with(start) if callable(self.begins_with) else start.startswith(self.begins_with)
+
+
+# A new format is a line here, besides its reader. People are told of it by ACCEPTED above, FRAMES_HELP of the command
+# line, and README. Of two that recognise a file the first is taken.
+FORMATS = {
+    "npy": Format(open_npy, NO_NUMBERS, (".npy",), (b"\x93NUMPY",)),
+    "npz": Format(open_npz, NO_NUMBERS, (".npz",), (b"PK\3\4", b"PK\5\6"), has_names=True),
+    "image": Format(_open_image, COMPLAINT, (".png", ".jpg", ".jpeg"), (PNG_MAGIC, JPEG_MAGIC)),
+    "tiff": Format(open_tiff, COMPLAINT, (".tif", ".tiff"), TIFF_MAGIC),
+    "mrc": Format(
+        open_mrc,
+        UNREADABLE.format(form="an MRC stack"),
+        (".mrc", ".mrcs", ".map", ".st", ".ali", ".rec"),
+        lambda start: start[208:211] == b"MAP",
+    ),
+    "hdf5": Format(
+        open_hdf5,
+        UNREADABLE.format(form="HDF5"),
+        (".h5", ".hdf5", ".hdf", ".nxs", ".he5"),
+        has_names=True,  # its magic may stand far behind the start: see `recognise`
+    ),
+    "zarr": Format(open_zarr, UNREADABLE.format(form="Zarr"), has_names=True),  # a folder
+    "video": Format(
+        open_video,
+        UNREADABLE.format(form="a video"),
+        (
+            *(".mp4", ".m4v", ".avi", ".mkv", ".mov", ".webm", ".gif", ".mpg", ".mpeg", ".ts", ".mts"),
+            *(".wmv", ".flv", ".ogv", ".3gp", ".y4m", ".m2ts"),
+        ),
+        _is_video,
+    ),
 }
 
 
@@ -65,19 +112,11 @@ def open_source(path: Path, name: str | None, *, whole_grey: bool) -> Iterator[S
         FramesError: not readable, damaged, or in no form that is known; also for what happens inside the block.
     """
     form = "zarr" if path.is_dir() else recognise(path)
-    if name is not None and form not in NAMED:
+    opener, complaint, *_, has_names = FORMATS[form]
+    if name is not None and not has_names:
         raise FramesError(f"{path} holds no arrays with names; leave out ::{name}.")
-    openers: dict[str, Any] = {
-        "npy": open_npy,
-        "npz": open_npz,
-        "image": _open_image,
-        "tiff": open_tiff,
-        "mrc": open_mrc,
-        "hdf5": open_hdf5,
-        "zarr": open_zarr,
-        "video": partial(open_video, whole_grey=whole_grey),
-    }
-    with reading(path, COMPLAINTS[form]), openers[form](path, name) as source:
+    options = {"whole_grey": whole_grey} if form == "video" else {}
+    with reading(path, complaint), opener(path, name, **options) as source:
         yield source
 
 
@@ -86,11 +125,6 @@ def open_files(files: Sequence[Path]) -> Iterator[Source]:
     """Open image files of one frame each; the same errors."""
     with reading(files[0], COMPLAINT):
         yield FolderSource(files)
-
-
-@contextmanager
-def _open_image(path: Path, name: str | None) -> Iterator[Source]:
-    yield FolderSource([path])
 
 
 def recognise(path: Path) -> str:
@@ -104,28 +138,12 @@ def recognise(path: Path) -> str:
         start = stream.read(1024)
         places = [place for place in HDF5_PLACES if place < size]
         is_hdf5 = any(stream.seek(place) == place and stream.read(8) == HDF5_MAGIC for place in places)
-    form = "hdf5" if is_hdf5 else _by_content(start) or BY_SUFFIX.get(path.suffix.lower())
+    by_content = (form for form, one in FORMATS.items() if one.recognises(start))
+    by_suffix = (form for form, one in FORMATS.items() if path.suffix.lower() in one.suffixes)
+    form = "hdf5" if is_hdf5 else next(by_content, None) or next(by_suffix, None)
     if form is None:
         raise FramesError(f"{path} is neither {ACCEPTED.replace(', or ', ', nor ')}; convert it.")
     return form
-
-
-def _by_content(start: bytes) -> str | None:
-    if start.startswith(b"\x93NUMPY"):
-        return "npy"
-    if start.startswith((b"PK\3\4", b"PK\5\6")):
-        return "npz"
-    if start.startswith((PNG_MAGIC, JPEG_MAGIC)):
-        return "image"
-    if start.startswith(TIFF_MAGIC):
-        return "tiff"
-    if start[208:211] == b"MAP":
-        return "mrc"
-    is_riff = start[:4] == b"RIFF" and start[8:12] == b"AVI "
-    is_transport = start[:1] == b"G" and start[188:189] == b"G" and start[376:377] == b"G"
-    if start.startswith(VIDEO_MAGIC) or start[4:8] in VIDEO_BOXES or is_riff or is_transport:
-        return "video"
-    return None
 
 
 __all__ = ["ACCEPTED", "FramesError", "Source", "is_zarr", "open_files", "open_source"]
