@@ -107,16 +107,21 @@ def _two_sum(a: jax.Array, b: jax.Array) -> DoubleWord:
 
 
 def _two_product(a: jax.Array, b: jax.Array) -> DoubleWord:
-    high = a * b
+    """a b, from four products that are exact, so that a compiler may fuse them with what follows as it likes.
+
+    What rounding left of a product is lost where a compiler fuses that product into the subtraction that is to find it.
+    """
     a_high, a_low = _halves(a)
     b_high, b_low = _halves(b)
-    return DoubleWord(high, ((a_high * b_high - high) + (a_high * b_low + a_low * b_high)) + a_low * b_low)
+    across = _two_sum(a_high * b_low, a_low * b_high)
+    whole = _two_sum(a_high * b_high, across.high)
+    return _two_sum(whole.high, whole.low + (across.low + a_low * b_low))
 
 
 def _halves(a: jax.Array) -> tuple[jax.Array, jax.Array]:
     """Two numbers of half the digits with the sum a, whose products with their like are exact."""
     info = jnp.finfo(a.dtype)
-    high = lax.reduce_precision(a, exponent_bits=info.nexp, mantissa_bits=info.nmant // 2)
+    high = lax.reduce_precision(a, exponent_bits=info.nexp, mantissa_bits=(info.nmant - 1) // 2)
     return high, a - high
 
 
