@@ -15,8 +15,9 @@ from jax import lax
 
 import jaxem
 from jaxem.model import steps
-from jaxem.model.images import make_workspace
+from jaxem.model.frames import Frames
 from jaxem.model.params import to_internal_units
+from jaxem.model.workspace import make_workspace
 from jaxem.solvers.options import cheapest_batch_size
 
 SIZE, TEMPLATE = 128, 32
@@ -39,13 +40,13 @@ def measure(num_images, rounds):
     """Milliseconds of an iteration and of the two transforms."""
     images, truth = jax.jit(simulated, static_argnums=0)(num_images)
     batch_size = cheapest_batch_size(len(images), images[0].size)
-    workspace = jax.jit(make_workspace, static_argnums=1)(images, batch_size)
+    workspace = jax.jit(make_workspace, static_argnums=1)(Frames(images), batch_size)
     start = to_internal_units(truth._replace(noise_scale=jnp.float32(0.5)), workspace.images)
 
     @jax.jit
     def iteration(workspace, params):
         statistics = steps.expectation(workspace, params, hard=False).statistics
-        return steps.update(workspace.images, workspace.totals, statistics, jnp.float32(0))
+        return steps.update(workspace.images, workspace.totals, statistics, jnp.float32(0), params)
 
     chunk = next(size for size in range(min(len(images), FOUR_GB // 4), 0, -1) if len(images) % size == 0)
 

@@ -17,8 +17,9 @@ import peers
 
 import jaxem
 from jaxem.model import objective, steps
-from jaxem.model.images import make_workspace
+from jaxem.model.frames import Frames
 from jaxem.model.params import to_internal_units, to_pixel_values
+from jaxem.model.workspace import make_workspace
 from jaxem.solvers.options import cheapest_batch_size
 
 SHAPES = [((200, 100, 200), (60, 40)), ((512, 64, 64), (16, 16)), ((1000, 50, 100), (30, 20))]
@@ -28,20 +29,21 @@ def jaxem_fit(images, *start, hard=False):
     """One iteration as `fit` makes it, on a workspace made once."""
     images, params = jnp.asarray(images), jaxem.Params(*map(jnp.asarray, start))
     batch_size = cheapest_batch_size(len(images), images[0].size)
-    workspace = jax.jit(make_workspace, static_argnums=1)(images, batch_size)
+    workspace = jax.jit(make_workspace, static_argnums=1)(Frames(images), batch_size)
     expectation = jax.jit(lambda workspace, theta: steps.expectation(workspace, theta, hard=hard))
-    statistics, _, _ = expectation(workspace, to_internal_units(params, workspace.images))
+    internal = to_internal_units(params, workspace.images)
+    statistics, _, _ = expectation(workspace, internal)
 
     @jax.jit
-    def once(workspace, statistics):
+    def once(workspace, statistics, before):
         images, totals, _ = workspace
-        found = steps.update(images, totals, statistics, jnp.float32(0))
+        found = steps.update(images, totals, statistics, jnp.float32(0), before)
         statistics, ratio, _ = steps.expectation(workspace, found, hard=hard)
         density = objective.log_density(images, totals, found, ratio)
-        return to_pixel_values(found, images), statistics, density
+        return to_pixel_values(found, images, params), statistics, density
 
     def iterate():
-        found, _, density = jax.block_until_ready(once(workspace, statistics))
+        found, _, density = jax.block_until_ready(once(workspace, statistics, internal))
         return found.template, found.background, found.noise_scale**2, density.high
 
     return iterate
@@ -100,6 +102,7 @@ def main():
     shapes = []
     for stack_shape, template_shape in SHAPES:
         images, start = common.problem(stack_shape, template_shape)
+        start = start[:4]
         methods = {"SciPy float64": peers.scipy_float64(images, *start)}
         with contextlib.suppress(ModuleNotFoundError):
             methods["PyTorch float32"] = peers.torch_float32(images, *start)

@@ -25,6 +25,7 @@ def main() -> None:
         else:
             raise
         print(f"jaxem: {message}", file=sys.stderr)
+    heard()  # what was asked for when all was done must not end the interpreter's own clearing up
     sys.stdout.flush()
     sys.stderr.flush()
     if code == ExitCode.INTERRUPTED:

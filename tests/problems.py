@@ -48,7 +48,7 @@ def sample(rng, params, num_images):
     shape = params.prior.shape
     flat = rng.choice(params.prior.size, size=num_images, p=params.prior.ravel() / params.prior.sum())
     corners = np.stack(np.unravel_index(flat, shape), axis=1)
-    clean = np.stack([oracle.scene(params, tuple(corner)) for corner in corners])
+    clean = np.stack([oracle.scene_at(params, tuple(corner)) for corner in corners])
     return clean + params.noise_scale * rng.normal(size=clean.shape), corners
 
 
@@ -60,4 +60,4 @@ def random_problem(rng, stack_shape, template_shape):
 
 
 def cast(tree, dtype):
-    return type(tree)(*(np.asarray(leaf, dtype) for leaf in tree))
+    return type(tree)(*(None if leaf is None else np.asarray(leaf, dtype) for leaf in tree))

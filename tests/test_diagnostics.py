@@ -11,14 +11,18 @@ from problems import cast, random_params, random_problem, sample
 
 import jaxem
 from jaxem.assess import reference as oracle
-from jaxem.model.images import make_workspace
+from jaxem.model.frames import Frames
+from jaxem.model.params import with_all_axes
+from jaxem.model.workspace import make_workspace
 from jaxem.solvers.diagnostics import contrast, diagnose
 
 
 def described(images, best, runs, prior_smoothing=0.0):
     dtype = images.dtype
     best, runs = (jax.tree.map(lambda leaf: np.asarray(leaf), fit) for fit in (best, runs))
-    return diagnose(make_workspace(jnp.asarray(images), 4), best, runs, np.int32(7), np.asarray(prior_smoothing, dtype))
+    return diagnose(
+        make_workspace(Frames(jnp.asarray(images)), 4), best, runs, np.int32(7), np.asarray(prior_smoothing, dtype)
+    )
 
 
 def stacked(*fits):
@@ -51,7 +55,9 @@ def test_the_contrast_is_the_mean_over_the_prior():
     windows = np.lib.stride_tricks.sliding_window_view(params.background, (3, 4))
     squares = ((windows - params.template) ** 2).sum(axis=(2, 3))
     expected = (params.prior * squares).sum() / params.noise_scale**2
-    np.testing.assert_allclose(contrast(cast(params, np.float32)), expected, rtol=1e-4)
+    np.testing.assert_allclose(
+        contrast(with_all_axes(jax.tree.map(jnp.asarray, cast(params, np.float32)))), expected, rtol=1e-4
+    )
 
 
 def test_runs_agree_where_their_templates_do_and_the_gap_is_to_the_others(fitted):

@@ -96,7 +96,7 @@ def test_gradients_are_those_of_finite_differences(name):
     gradient = jax.grad(total)(params)
     rng = np.random.default_rng(24)
     direction = jax.tree.map(lambda leaf: jnp.asarray(rng.normal(size=leaf.shape)), params)
-    slope = sum(jnp.vdot(a, b) for a, b in zip(gradient, direction, strict=True))
+    slope = sum(jnp.vdot(a, b) for a, b in zip(*map(jax.tree.leaves, (gradient, direction)), strict=True))
     step = 1e-6
     ahead, behind = (
         total(jax.tree.map(lambda p, d, sign=sign: p + sign * step * d, params, direction)) for sign in (1, -1)
@@ -115,7 +115,7 @@ def test_gradients_are_finite_where_the_prior_and_the_posterior_are_zero(problem
         lambda p: jaxem.log_likelihood(images, p).sum(),
         lambda p: jaxem.elbo(images, p, posterior),
     ):
-        assert all(bool(jnp.isfinite(leaf).all()) for leaf in jax.grad(function)(params))
+        assert all(bool(jnp.isfinite(leaf).all()) for leaf in jax.tree.leaves(jax.grad(function)(params)))
 
 
 def test_the_second_call_compiles_nothing(problem, compilations):

@@ -8,8 +8,10 @@ from problems import cast, sample
 
 import jaxem
 from jaxem.cli.demo import TEMPLATE_SHAPE, demo_frames
-from jaxem.model import images as model_images
 from jaxem.model import likelihood, objective, steps
+from jaxem.model import workspace as model_workspace
+from jaxem.model.appearances import geometry_of
+from jaxem.model.frames import Frames
 from jaxem.model.params import to_internal_units
 
 SIZE, HEIGHT, NUM_IMAGES = 320, 48, 6
@@ -35,11 +37,11 @@ def problem():
 
 def log_odds_and_bound(images, params):
     """As a fit computes them."""
-    workspace = model_images.make_workspace(images, NUM_IMAGES)
+    workspace = model_workspace.make_workspace(Frames(images), NUM_IMAGES)
     scaled = to_internal_units(params, workspace.images)
     whole = workspace.images.spectra
     at_once = workspace.images._replace(spectra=whole._replace(pairs=whole.pairs[0]))
-    odds = likelihood.log_odds(at_once, likelihood.shared_terms(at_once, scaled), params.template.shape)
+    odds = likelihood.log_odds(at_once, likelihood.shared_terms(at_once, scaled), geometry_of(scaled))
     ratio = steps.expectation(workspace, scaled, hard=False).ratio
     return odds, objective.log_density(workspace.images, workspace.totals, scaled, ratio)
 

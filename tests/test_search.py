@@ -41,7 +41,7 @@ def test_a_schedule_is_tempered_e_steps_and_smoothed_m_steps(dtype):
         tempered = expected._replace(noise_scale=expected.noise_scale / power**0.5)
         posterior = jaxem.e_step(images, tempered)
         expected = jaxem.m_step(images, posterior, (3, 4), prior_smoothing=smoothing)
-    for actual, wanted in zip(found.params, expected, strict=True):
+    for actual, wanted in zip(*map(jax.tree.leaves, (found.params, expected)), strict=True):
         np.testing.assert_allclose(actual, wanted, rtol=TOLERANCE[dtype], atol=TOLERANCE[dtype])
     assert found.num_iterations == 1
     assert found.history[1] == found.elbo

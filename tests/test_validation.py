@@ -16,7 +16,7 @@ KEY = jax.random.key(0)
 CASES = {
     "a single image": (lambda: jaxem.e_step(IMAGES[0], PARAMS), ValueError, r"images.*\(6, 8\).*images\[None\]"),
     "no image": (lambda: jaxem.fit(IMAGES[:0], PARAMS), ValueError, r"images.*at least one.*\(0, 6, 8\)"),
-    "four axes": (lambda: jaxem.log_likelihood(IMAGES[None], PARAMS), ValueError, r"images.*\(1, 4, 6, 8\)"),
+    "four axes": (lambda: jaxem.recentre(IMAGES[None], PARAMS), ValueError, r"images.*\(1, 4, 6, 8\)"),
     "complex images": (lambda: jaxem.fit(IMAGES * 1j, PARAMS), TypeError, "images.*real.*complex128"),
     "text images": (lambda: jaxem.fit(IMAGES.astype(str), PARAMS), TypeError, "images.*real.*<U"),
     "objects": (lambda: jaxem.e_step(None, PARAMS), TypeError, "images.*real.*object"),
@@ -42,9 +42,9 @@ CASES = {
         r"params.noise_scale.*scalar.*\(6, 8\)",
     ),
     "a prior of pixels": (
-        lambda: jaxem.fit(IMAGES, PARAMS._replace(prior=np.ones((6, 8)))),
+        lambda: jaxem.fit(IMAGES, PARAMS._replace(prior=np.ones((6, 9)))),
         ValueError,
-        r"params.prior.*\(5, 6\).*\(6, 8\)",
+        r"params.prior.*\(5, 6\).*\(6, 9\)",
     ),
     "a complex template": (
         lambda: jaxem.e_step(IMAGES, PARAMS._replace(template=np.zeros((2, 3), complex))),

@@ -43,9 +43,9 @@ def test_operators_match_their_definitions(stack_shape, template_shape, dtype):
             windows.backproject(images, maps),
             windows.window_sums(images, template_shape),
             windows.coverage(maps, template_shape),
-            windows.gather(images, corners, template_shape),
-            windows.gather(images[0], corners[:1], template_shape),
-            windows.paste(cut, corners, image_shape),
+            windows.gather(images[:, None], corners, template_shape)[:, 0],
+            windows.gather(images[:1], corners[:1], template_shape)[:, 0],
+            windows.paste(cut[:, None], corners, image_shape)[0],
             windows.window_sums_in_stages(images, template_shape),
             windows.coverage_in_stages(maps, template_shape),
             kept_correlate(images, template),
@@ -59,14 +59,16 @@ def test_operators_match_their_definitions(stack_shape, template_shape, dtype):
 
 
 def kept_correlate(images, template):
-    pairs = fourier.transform_pairs(images, images.shape[1:])
-    prepared = fourier.transform_template(template, images.shape[1:])
-    return fourier.correlate_pairs(pairs, prepared, template.shape)[: len(images)]
+    image_shape = images.shape[1:]
+    pairs = fourier.transform_pairs(images[:, None], image_shape)
+    prepared = fourier.transform_template(template[None, None], image_shape)
+    positions = oracle.positions_shape(image_shape, template.shape)
+    return fourier.pairs_of(fourier.correlate_pairs(pairs, prepared), positions)[: len(images), 0]
 
 
 def kept_backproject(images, maps, template_shape):
-    pairs = fourier.transform_pairs(images, images.shape[1:])
-    return fourier.template_of(fourier.backproject_pairs(pairs, maps), template_shape)
+    pairs, spectra = (fourier.transform_pairs(stack[:, None], images.shape[1:]) for stack in (images, maps))
+    return fourier.template_of(fourier.backproject_pairs(pairs, spectra), template_shape)[0, 0]
 
 
 @cases
@@ -84,7 +86,12 @@ def test_adjoints(stack_shape, template_shape, dtype):
         return [
             (windows.correlate(images, template), maps, template, windows.backproject(images, maps)),
             (windows.window_sums(images, template_shape), maps, images, windows.coverage(maps, template_shape)),
-            (windows.gather(image, corners, template_shape), cut, image, windows.paste(cut, corners, image_shape)),
+            (
+                windows.gather(image[None], corners, template_shape)[:, 0],
+                cut,
+                image,
+                windows.paste(cut[:, None], corners, image_shape)[0],
+            ),
             (
                 windows.window_sums_in_stages(images, template_shape),
                 maps,

@@ -157,8 +157,8 @@ def _problem(stack_shape: Shape, template_shape: Shape, dtype: np.dtype) -> tupl
 
 def _operate(images: Any, maps: Any, template: Any, corners: Any, pasted: Any) -> dict[str, Any]:
     image_shape, template_shape = images.shape[1:], template.shape
-    pairs = fourier.transform_pairs(images, image_shape)
-    prepared = fourier.transform_template(template, image_shape)
+    pairs, spectra = (fourier.transform_pairs(stack[:, None], image_shape) for stack in (images, maps))
+    correlated = fourier.correlate_pairs(pairs, fourier.transform_template(template[None, None], image_shape))
     return {
         "correlate": windows.correlate(images, template),
         "backproject": windows.backproject(images, maps),
@@ -166,10 +166,10 @@ def _operate(images: Any, maps: Any, template: Any, corners: Any, pasted: Any) -
         "coverage": windows.coverage(maps, template_shape),
         "window_sums_in_stages": windows.window_sums_in_stages(images, template_shape),
         "coverage_in_stages": windows.coverage_in_stages(maps, template_shape),
-        "gather": windows.gather(images, corners, template_shape),
-        "paste": windows.paste(pasted, corners, image_shape),
-        "correlate_pairs": fourier.correlate_pairs(pairs, prepared, template_shape)[: len(images)],
-        "backproject_pairs": fourier.template_of(fourier.backproject_pairs(pairs, maps), template_shape),
+        "gather": windows.gather(images[:, None], corners, template_shape)[:, 0],
+        "paste": windows.paste(pasted[:, None], corners, image_shape)[0],
+        "correlate_pairs": fourier.pairs_of(correlated, maps.shape[1:])[: len(images), 0],
+        "backproject_pairs": fourier.template_of(fourier.backproject_pairs(pairs, spectra), template_shape)[0, 0],
     }
 
 
@@ -232,9 +232,10 @@ def _posterior(images: Any, params: Any, hard: bool) -> Any:
     return reference.posterior(images, params)
 
 
-def _updated(images: Any, probs: Any, template_shape: Shape) -> Params:
-    template, background, variance, prior, _ = reference.m_step(images, probs, template_shape, SMOOTHING)
-    return Params(*(np.asarray(leaf) for leaf in (template, background, variance**0.5, prior)))  # type: ignore[arg-type]
+def _updated(images: Any, probs: Any, params: Any) -> Params:
+    found = reference.m_step(images, probs, params, SMOOTHING)
+    leaves = found.template, found.background, found.variance[0] ** 0.5, found.prior
+    return Params(*(np.asarray(leaf) for leaf in leaves))  # type: ignore[arg-type]
 
 
 def _expected_of_steps(images: Any, params: Any, posterior: Any) -> dict[str, Any]:
@@ -245,7 +246,7 @@ def _expected_of_steps(images: Any, params: Any, posterior: Any) -> dict[str, An
     kind = "hard " if hard else ""
     return {
         f"{kind}e_step": (np.argwhere(best)[:, 1:] if hard else best, np.array(densities)),
-        f"{kind}m_step": _updated(images, given, params.template.shape),
+        f"{kind}m_step": _updated(images, given, params),
         f"{kind}elbo": np.array(reference.elbo(images, params, given)),
     }
 
@@ -254,7 +255,7 @@ def _expected_of_fit(images: Any, params: Any, *, hard: bool) -> dict[str, Any]:
     probs: Any = None
     history = []
     for _ in range(NUM_ITERATIONS + 1):
-        params = params if probs is None else _updated(images, probs, params.template.shape)
+        params = params if probs is None else _updated(images, probs, params)
         probs = _posterior(images, params, hard)
         history.append(reference.elbo(images, params, probs) + SMOOTHING * np.log(params.prior).mean())
     return {"hard fit" if hard else "fit": (params, np.array(history))}

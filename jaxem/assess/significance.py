@@ -12,7 +12,8 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from jaxem.model.images import make_workspace, moments_by_pixel
+from jaxem.model.frames import Frames, moments_by_pixel
+from jaxem.model.workspace import make_workspace
 from jaxem.ops.validation import as_images, as_key
 from jaxem.ops.windows import Shape
 from jaxem.runtime.arguments import as_count, as_template_shape
@@ -116,7 +117,7 @@ def _noise_check(
     num_starts: int,
     search: Search | None,
 ) -> NoiseCheck:
-    mean, variances = moments_by_pixel(images)
+    mean, variances = (moment[0] for moment in moments_by_pixel(Frames(images)))
     variance = jnp.mean(variances)
 
     def gain_of(inputs: tuple[jax.Array, jax.Array]) -> jax.Array:
@@ -126,7 +127,7 @@ def _noise_check(
         noise -= jnp.mean(noise, axis=0)[None]
         noise *= jnp.sqrt(variance / jnp.mean(noise**2))
         stack = jnp.where(is_noise, mean[None] + noise, images)
-        workspace = make_workspace(stack, options.batch_size)
+        workspace = make_workspace(Frames(stack), options.batch_size)
         starts = starting_points(start_key, num_starts, workspace, template_shape, search)
         found = find_best(workspace, starts, 1, search, options)
         return found.best.elbo - log_likelihood_without_template(stack)
@@ -140,5 +141,5 @@ def _noise_check(
 
 def log_likelihood_without_template(images: jax.Array) -> jax.Array:
     """The highest log likelihood of a background and noise alone: -KHW/2 (ln(2 pi s_none^2) + 1), nats."""
-    _, variances = moments_by_pixel(images)
+    _, variances = moments_by_pixel(Frames(images))
     return -images.size / 2 * (jnp.log(2 * jnp.pi * jnp.mean(variances)) + 1)

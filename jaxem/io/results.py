@@ -9,8 +9,10 @@ package.
 from __future__ import annotations
 
 import io
+import itertools
 import os
-from collections.abc import Mapping
+import re
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import NoneType
 from typing import Any, get_args, get_type_hints
@@ -38,22 +40,33 @@ KINDS = {
 LEFT_OUT = ("best", "params")
 
 # The last axes of each array, in `runs` behind that of the runs; letters stand for sizes, the same letter for the same
-# size. Before them there may be axes of `vmap`, the same ones everywhere in a result.
+# size. Before them there may be axes of `vmap`, the same ones everywhere in a result. Small letters before a colon are
+# there only in results of several templates (m), several transforms (g), or images with channels (c).
 AXES = {
-    "template": "hw",
-    "background": "HW",
-    "prior": "PQ",
-    "probs": "KPQ",
+    "template": "m:hwc:",
+    "background": "HWc:",
+    "noise_scale": "s:",
+    "prior": "m:g:PQ",
+    "opacity": "o:hw",
+    "probs": "Km:g:PQ",
+    "absent": "",
     "log_evidence": "K",
     "corners": "K2",
     "log_joint": "K",
-    "history": "m",
+    "best_template": "K",
+    "best_transform": "K",
+    "present": "K",
+    "history": "i",
     "inverse_temperature": "n",
     "prior_smoothing": "n",
     "noise_gains": "r",
 }
+OF_POSITIONS, OF_POSTERIORS = {"template": "K", "transform": "K"}, {"absent": "K"}
+SAME_SIZE = {"s": "c", "o": "m"}  # the noise may be one for all channels, the support one for all templates
+OPTIONAL = "mgcso"
 WHOLE = ("num_iterations", "status", "num_scheduled", "corners", "num_agreeing", "num_steps", "num_hidden")
-TRUTHS = ("at_noise_floor",)
+WHOLE_NUMBERS = (*WHOLE, "best_template", "best_transform", "transform")
+TRUTHS = ("at_noise_floor", "present")
 
 
 def save(path: str | os.PathLike[str], result: Any) -> None:
@@ -120,7 +133,7 @@ def load(path: str | os.PathLike[str]) -> Any:
         ...     path = pathlib.Path(folder, "positions.npz")
         ...     jaxem.save(path, jaxem.Positions(np.array([[2, 3]], "int32")))
         ...     jaxem.load(path)
-        Positions(corners=array([[2, 3]], dtype=int32), log_joint=None)
+        Positions(corners=array([[2, 3]], dtype=int32), log_joint=None, template=None, transform=None, present=None)
 
     Source: NumPy's NEP 1, the ``.npy`` format.
     """
@@ -188,29 +201,63 @@ def _as_plain(name: str, value: Any) -> np.ndarray:
 
 def _check(kind: type, arrays: Mapping[str, np.ndarray]) -> None:
     """Whether the arrays of a result can be used without surprises."""
+    for name, array in arrays.items():
+        _check_dtype(kind, name, array)
+        if 0 in array.shape and kind is not Schedule:
+            raise ValueError(f"{name} is empty: its shape is {array.shape}")
+    errors = []
+    for there in _axes_that_may_be_there():
+        try:
+            sizes = _sizes(kind, arrays, there)
+            break
+        except ValueError as error:
+            errors.append(error)
+    else:
+        raise errors[0]
+    for name, array in arrays.items():
+        if not _has_sense(name.rpartition(".")[2], array, sizes):
+            raise ValueError(f"{name} holds numbers that it cannot have")
+
+
+def _axes_that_may_be_there() -> Iterator[str]:
+    """Which of the optional axes a result has, the fewest first: axes of `vmap` are read as such."""
+    for count in range(len(OPTIONAL) + 1):
+        for there in itertools.combinations(OPTIONAL, count):
+            if all(SAME_SIZE.get(axis, axis) in there for axis in there):
+                yield "".join(there)
+
+
+def _axes(kind: type, name: str, there: str) -> str:
+    """The last axes of an array, of the optional ones those that are there."""
+    field = name.rpartition(".")[2]
+    special = OF_POSITIONS if kind is Positions else OF_POSTERIORS if kind is Posterior else {}
+    axes = re.sub("(.):", lambda found: found[1] if found[1] in there else "", special.get(field, AXES.get(field, "")))
+    return "R" * name.startswith("runs.") + "".join(SAME_SIZE.get(axis, axis) for axis in axes)
+
+
+def _sizes(kind: type, arrays: Mapping[str, np.ndarray], there: str) -> dict[str, int]:
+    """The size of every axis, if all arrays agree on it."""
     sizes: dict[str, int] = {"2": 2}
     leading: tuple[int, ...] | None = None
     for name, array in arrays.items():
-        field = name.rpartition(".")[2]
-        _check_dtype(name, field, array)
-        axes = "R" * name.startswith("runs.") + AXES.get(field, "")
+        axes = _axes(kind, name, there)
         split = max(0, array.ndim - len(axes))
         lead, last = array.shape[:split], array.shape[split:]
         leading = lead if leading is None else leading
         expected = tuple(sizes.setdefault(axis, size) for axis, size in zip(axes, last, strict=False))
         if len(last) != len(axes) or last != expected or lead != leading:
             raise ValueError(f"the shape {array.shape} of {name} does not fit the other shapes")
-        if 0 in array.shape and kind is not Schedule:
-            raise ValueError(f"{name} is empty: its shape is {array.shape}")
-    if "h" in sizes and (sizes["H"] - sizes["h"] + 1, sizes["W"] - sizes["w"] + 1) != (sizes["P"], sizes["Q"]):
-        raise ValueError("the shape of prior is not (H-h+1, W-w+1)")
-    for name, array in arrays.items():
-        if not _has_sense(name.rpartition(".")[2], array, sizes):
-            raise ValueError(f"{name} holds numbers that it cannot have")
+    if "h" in sizes:
+        for image, template, positions in ("HhP", "WwQ"):
+            if sizes[positions] not in (sizes[image] - sizes[template] + 1, sizes[image]):
+                raise ValueError("the shape of prior is not (H-h+1, W-w+1)")
+    return sizes
 
 
-def _check_dtype(name: str, field: str, array: np.ndarray) -> None:
-    expected = "iu" if field in WHOLE else "b" if field in TRUTHS else "fiub"  # given by hand, any number may be whole
+def _check_dtype(kind: type, name: str, array: np.ndarray) -> None:
+    field = name.rpartition(".")[2]
+    is_whole = field in WHOLE_NUMBERS or (kind is Positions and field == "template")
+    expected = "iu" if is_whole else "b" if field in TRUTHS else "fiub"  # given by hand, any number may be whole
     if array.dtype.kind not in expected:
         raise ValueError(f"{name} holds {array.dtype}")
 
@@ -219,7 +266,7 @@ def _has_sense(field: str, array: np.ndarray, sizes: Mapping[str, int]) -> bool:
     if field == "status":
         return bool(np.isin(array, list(Status)).all())
     if field == "num_iterations":
-        return bool(((array >= 0) & (array < sizes["m"])).all())
+        return bool(((array >= 0) & (array < sizes["i"])).all())
     if field == "corners":
         nowhere, far = array == -1, np.array([sizes.get("P", 2**31), sizes.get("Q", 2**31)])
         return bool(nowhere.all() or ((array >= 0) & (array < far)).all())

@@ -5,34 +5,73 @@ Derivations: ``docs/numerics.md``, *Centred images*.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from functools import partial
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jax import lax
+from jax.scipy.signal import fftconvolve
 
-from jaxem.ops import double_word, fourier, windows
-from jaxem.ops.batching import over_batches
-from jaxem.ops.double_word import DoubleWord
-from jaxem.ops.windows import Shape
-
-FRAMES_PER_PASS = 32  # in passes that only look at pixels
+from jaxem.model.frames import Frames
+from jaxem.ops import fourier, windows
+from jaxem.ops.windows import Geometry, Shape
 
 
 class Spectra(NamedTuple):
     """What `CenteredImages` keeps to be fast: see `fourier.transform_pairs`.
 
-    ==========  ==============  ==========================================
-    field       shape           meaning
-    ==========  ==============  ==========================================
-    pairs       (..., m, W, H)  of the residuals, two images in each
-    mean_image  (1, W, H)       of the mean image
-    ==========  ==============  ==========================================
+    =============  =====================  ===================================================================
+    field          shape                  meaning
+    =============  =====================  ===================================================================
+    pairs          (..., m, C, W, H)      of the weighted residuals, two images in each
+    mean_image     (1, C, W, H)           of the mean image times the mean weights
+    weight_pairs   (..., m, 1, W, H)      of what each image's weights are off their mean; None where shared
+                   or None
+    mean_weights   (1, 1, W, H) or None   of the mean weights; None: one
+    =============  =====================  ===================================================================
     """
 
     pairs: jax.Array
     mean_image: jax.Array
+    weight_pairs: jax.Array | None = None
+    mean_weights: jax.Array | None = None
+
+
+class Kernels(NamedTuple):
+    """What images are correlated with, for Z appearances of a template; see `CenteredImages.transform_template`.
+
+    =========  ====================  =====================================================================
+    field      formula, shape        correlated with
+    =========  ====================  =====================================================================
+    templates  M F / s^2             the weighted residuals
+               (Z, C, h, w)
+    squares    M F^2 / 2 s^2         what each image's weights are off their mean; None where shared
+               (Z, 1, h, w) or None
+    supports   M                     what the template hides; None: it is a full rectangle
+               (Z, 1, h, w) or None
+    =========  ====================  =====================================================================
+    """
+
+    templates: jax.Array
+    squares: jax.Array | None
+    supports: jax.Array | None
+
+
+class Backprojection(NamedTuple):
+    """What maps over corners show of images under Z appearances of a template; see `CenteredImages.template_of`.
+
+    =========  ====================  =====================================================================
+    field      shape                 meaning
+    =========  ====================  =====================================================================
+    residuals  (Z, C, ...)           weighted residuals under the template, summed over images
+    weights    (Z, 1, ...) or None   what the images' weights are off their mean there; None where shared
+    hidden     (K, H, W) or None     how much each image's map hides of each pixel; None: `coverage` tells
+    =========  ====================  =====================================================================
+    """
+
+    residuals: jax.Array
+    weights: jax.Array | None
+    hidden: jax.Array | None
 
 
 class CenteredImages(NamedTuple):
@@ -41,21 +80,23 @@ class CenteredImages(NamedTuple):
     Outside the window a residual is noise, so sums over residuals stay small whatever constant or picture lies under
     the images; and in units of the scale no square overflows or vanishes. That is what keeps single precision honest.
 
-    ==============  =========  =================================================================================
-    field           shape      meaning
-    ==============  =========  =================================================================================
-    pixels          (K, H, W)  X_k as they came, pixel value
-    mean_image      (H, W)     B0, the mean of the images less the offset, in units of the scale
-    offset          ()         mean of all finite pixels, pixel value
-    scale           ()         power of two near their mean distance from it, pixel value
-    variance_floor  ()         the smallest noise variance that the numbers can resolve, in units of scale^2
-    spectra         `Spectra`  if there, the operators are those of ``fourier`` and the faster ones of ``windows``;
-                    or None    if not, those that are simplest
-    ==============  =========  =================================================================================
+    ==============  ===============  ===============================================================================
+    field           shape            meaning
+    ==============  ===============  ===============================================================================
+    frames          `Frames`         as they came
+    mean_image      (C, H, W)        B0, the weighted mean of the images less the offset, in units of the scale
+    mean_weights    (H, W) or None   mean of the pixels' weights over the images; None: one
+    offset          ()               mean of all finite pixels, pixel value
+    scale           ()               power of two near their mean distance from it, pixel value
+    variance_floor  ()               the smallest noise variance that the numbers can resolve, in units of scale^2
+    spectra         `Spectra`        if there, the operators are those of ``fourier`` and the faster ones of
+                                     ``windows``; or None if not, those that are simplest
+    ==============  ===============  ===============================================================================
     """
 
-    pixels: jax.Array
+    frames: Frames
     mean_image: jax.Array
+    mean_weights: jax.Array | None
     offset: jax.Array
     scale: jax.Array
     variance_floor: jax.Array
@@ -64,222 +105,191 @@ class CenteredImages(NamedTuple):
     @property
     def image_shape(self) -> Shape:
         """(H, W)."""
-        return self.mean_image.shape
+        return self.mean_image.shape[1:]
+
+    @property
+    def pixels(self) -> jax.Array:
+        """(K, C, H, W), in units of the scale; the mean image's where they were not observed."""
+        return self.frames.observed(self.to_internal_units(self.frames.channels_first), self.mean_image[None])
 
     @property
     def residuals(self) -> jax.Array:
-        """R_k, (K, H, W), in units of the scale; made anew where they are used, which is cheaper than keeping them."""
-        return self.to_internal_units(self.pixels) - self.mean_image[None]
+        """R_k, (K, C, H, W), in units of the scale; made anew where they are used, cheaper than keeping them."""
+        residuals = self.to_internal_units(self.frames.channels_first) - self.mean_image[None]
+        return self.frames.observed(residuals)
+
+    @property
+    def weight_deviations(self) -> jax.Array | None:
+        """What each image's weights are off their mean, (K, 1, H, W); None where they are shared."""
+        if self.frames.weights is None or self.mean_weights is None:
+            return None
+        return (self.frames.weights - self.mean_weights[None])[:, None]
+
+    @property
+    def weighted_residuals(self) -> jax.Array:
+        """w_k X_k - mean(w) B0, (K, C, H, W), in units of the scale: what templates are correlated with."""
+        weighted = self.frames.weighted(self.residuals)
+        deviations = self.weight_deviations
+        return weighted if deviations is None else weighted + deviations * self.mean_image[None]
+
+    @property
+    def weighted_mean_image(self) -> jax.Array:
+        """mean(w) B0, (C, H, W)."""
+        return self.mean_image if self.mean_weights is None else self.mean_weights[None] * self.mean_image
 
     def to_internal_units(self, pixels: jax.Array) -> jax.Array:
         """Pixel values less the offset, in units of the scale."""
         return (pixels - self.offset) * (1 / self.scale)
 
-    def transform_template(self, template: jax.Array) -> jax.Array:
-        """The template as the correlations want it; a multiple of it is transformed too."""
-        return template if self.spectra is None else fourier.transform_template(template, self.image_shape)
+    def transform_template(self, templates: jax.Array) -> jax.Array:
+        """Templates (..., h, w) as the correlations want them; multiples and sums of them are transformed too."""
+        return templates if self.spectra is None else fourier.transform_template(templates, self.image_shape)
 
-    def correlate(self, transformed: jax.Array, template_shape: Shape) -> jax.Array:
-        """The residuals' correlation with a transformed template, (K, P, Q)."""
+    def correlate(self, kernels: Kernels, behind: jax.Array, geometry: Geometry) -> jax.Array:
+        """Correlation with templates, less that with squares and, of what is behind (K, H, W), with supports.
+
+        (K, Z, P, Q).
+        """
+        templates, squares, supports = kernels
         if self.spectra is None:
-            return windows.correlate(self.residuals, transformed)
-        return fourier.correlate_pairs(self.spectra.pairs, transformed, template_shape)[: len(self.pixels)]
+            found = _correlate_all(self.weighted_residuals, templates, geometry)
+            deviations = self.weight_deviations
+            if squares is not None and deviations is not None:
+                found = found - _correlate_all(deviations, squares, geometry)
+            if supports is not None:
+                return found - _correlate_all(behind[:, None], supports, geometry)
+        else:
+            spectra = fourier.correlate_pairs(self.spectra.pairs, templates)
+            weight_pairs = self.spectra.weight_pairs
+            if squares is not None and weight_pairs is not None:
+                spectra = spectra - fourier.correlate_pairs(weight_pairs, squares)
+            if supports is not None:
+                hidden = fourier.transform_pairs(behind[:, None], self.image_shape)
+                spectra = spectra - fourier.correlate_pairs(hidden, supports)
+            found = fourier.pairs_of(spectra, geometry.positions)[: self.frames.num_images]
+            if supports is not None:
+                return found
+        return found - self.window_sums(behind, geometry)[:, None]
 
-    def correlate_mean_image(self, transformed: jax.Array, template_shape: Shape) -> jax.Array:
-        """The mean image's correlation with a transformed template, (P, Q)."""
+    def correlate_mean_image(self, templates: jax.Array, geometry: Geometry) -> jax.Array:
+        """Correlation of mean(w) B0 with transformed templates, channel by channel, (Z, C, P, Q)."""
         if self.spectra is None:
-            return windows.correlate(self.mean_image, transformed)
-        return fourier.correlate_pairs(self.spectra.mean_image, transformed, template_shape)[0]
+            return _correlate_each(self.weighted_mean_image, templates, geometry)
+        return fourier.pairs_of(self.spectra.mean_image * templates, geometry.positions)[: len(templates)]
 
-    def backproject(self, maps: jax.Array) -> jax.Array:
-        """Adjoint of `correlate`, summed over the images, in a form that batches can add up: see `template_of`."""
+    def correlate_with(self, image: jax.Array, templates: jax.Array, geometry: Geometry) -> jax.Array:
+        """Correlation of any image (C, H, W) with transformed templates (Z, 1, h, w), (Z, C, P, Q)."""
         if self.spectra is None:
-            return windows.backproject(self.residuals, maps)
-        return fourier.backproject_pairs(self.spectra.pairs, maps)
+            each = jnp.broadcast_to(templates, (len(templates), len(image), *templates.shape[2:]))
+            return _correlate_each(image, each, geometry)
+        spectra = fourier.transform_pairs(image[None], self.image_shape) * templates
+        return fourier.pairs_of(spectra, geometry.positions)[: len(templates)]
 
-    def backproject_mean_image(self, maps: jax.Array) -> jax.Array:
-        """Adjoint of `correlate_mean_image`, in the same form."""
+    def correlate_mean_weights(self, templates: jax.Array, geometry: Geometry) -> jax.Array:
+        """Correlation of mean(w) with templates (Z, C, h, w), channel by channel, (Z, C, P, Q)."""
+        if self.mean_weights is None:
+            return jnp.sum(templates, axis=(-2, -1), keepdims=True)
+        transformed = self.transform_template(templates)
         if self.spectra is None:
-            return windows.backproject(self.mean_image[None], maps[None])
-        return fourier.backproject_pairs(self.spectra.mean_image, maps[None])
+            weights = jnp.broadcast_to(self.mean_weights[None], (templates.shape[1], *self.image_shape))
+            return _correlate_each(weights, transformed, geometry)
+        assert self.spectra.mean_weights is not None
+        return fourier.pairs_of(self.spectra.mean_weights * transformed, geometry.positions)[: len(templates)]
 
-    def template_of(self, backprojection: jax.Array, template_shape: Shape) -> jax.Array:
-        """What the backprojections gave, added up, as (h, w)."""
-        return backprojection if self.spectra is None else fourier.template_of(backprojection, template_shape)
+    def backproject(self, maps: jax.Array, supports: jax.Array | None, geometry: Geometry) -> Backprojection:
+        """Adjoint of `correlate`, summed over the images: of maps over corners (K, Z, P, Q)."""
+        if self.spectra is None:
+            return _backproject(self.weighted_residuals, self.weight_deviations, maps, supports, geometry)
+        pairs, _, weight_pairs, _ = self.spectra
+        return _backproject_pairs(pairs, weight_pairs, maps, supports, self.image_shape)
 
-    def window_sums(self, images: jax.Array, template_shape: Shape) -> jax.Array:
+    def backproject_mean(self, counts: jax.Array, supports: jax.Array | None, geometry: Geometry) -> Backprojection:
+        """The same of the mean image and the mean weights as if they were one image's: of counts (Z, P, Q)."""
+        if self.spectra is None:
+            weights = None if self.mean_weights is None else self.mean_weights[None, None]
+            return _backproject(self.weighted_mean_image[None], weights, counts[None], supports, geometry)
+        _, mean_image, _, mean_weights = self.spectra
+        return _backproject_pairs(mean_image, mean_weights, counts[None], supports, self.image_shape)
+
+    def template_of(self, backprojection: jax.Array, geometry: Geometry) -> jax.Array:
+        """What backprojections gave, added up, as (..., h, w)."""
+        return backprojection if self.spectra is None else fourier.template_of(backprojection, geometry.template)
+
+    def window_sums(self, images: jax.Array, geometry: Geometry) -> jax.Array:
         """Window sums of any images, (..., H, W) -> (..., P, Q)."""
         sums = windows.window_sums if self.spectra is None else windows.window_sums_in_stages
-        return sums(images, template_shape)
+        return sums(windows.unroll(images, geometry), geometry.template)
 
-    def coverage(self, maps: jax.Array, template_shape: Shape) -> jax.Array:
+    def coverage(self, maps: jax.Array, geometry: Geometry) -> jax.Array:
         """Coverage of any position maps, (..., P, Q) -> (..., H, W)."""
         spread = windows.coverage if self.spectra is None else windows.coverage_in_stages
-        return spread(maps, template_shape)
+        return windows.roll_up(spread(maps, geometry.template), geometry)
 
-    def covered_sum(self, maps: jax.Array, weights: jax.Array, template_shape: Shape) -> jax.Array:
-        """Weighted sum over the images of each residual times the coverage of its map, (K, P, Q), (K,) -> (H, W)."""
-        return sum_over_images(self.coverage(maps, template_shape) * self.residuals, weights)
+    def pixels_at(self, corners: jax.Array, geometry: Geometry) -> jax.Array:
+        """The pixels in the window at each corner, (K, C, h, w), in units of the scale; zero where not observed."""
+        pixels = self.to_internal_units(self.gather(self.frames.channels_first, corners, geometry))
+        weights = self.weights_at(corners, geometry)
+        return pixels if weights is None else jnp.where(weights > 0, pixels, 0)
 
+    def weights_at(self, corners: jax.Array, geometry: Geometry) -> jax.Array | None:
+        """The pixels' weights there, (K, 1, h, w); None: one."""
+        weights = self.frames.pixel_weights
+        return None if weights is None else self.gather(weights, corners, geometry)
 
-class ImageTotals(NamedTuple):
-    """Sums over all images that no parameter enters.
+    def gather(self, images: jax.Array, corners: jax.Array, geometry: Geometry) -> jax.Array:
+        """The window at each corner (K, 2), of all channels: (K or 1, C, H, W) -> (K, C, h, w)."""
+        whole = windows.unroll(images, geometry)
+        return windows.gather(whole if len(whole) == len(corners) else whole[0], corners, geometry.template)
 
-    ============  =====================  ============  =======================
-    field         formula                shape         meaning
-    ============  =====================  ============  =======================
-    num_images    K                      ()            how many images
-    residual_sum  Y = sum_k R_k          (H, W)        all residuals
-    square_sum    sum_k sum_r R_k(r)^2   `DoubleWord`  their squares
-    ============  =====================  ============  =======================
-    """
-
-    num_images: jax.Array
-    residual_sum: jax.Array
-    square_sum: DoubleWord
-
-
-class PixelMoments(NamedTuple):
-    """Of all finite pixels, so that one bad pixel does not hide the others.
-
-    ===========  =======================================================================  ==================
-    field        meaning                                                                  unit
-    ===========  =======================================================================  ==================
-    mean         their mean                                                               pixel value
-    scale        the power of two (dividing by it is exact) near their mean distance      pixel value
-                 from it
-    mean_square  mean square of their distance                                            scale^2
-    largest      the largest absolute value                                               pixel value
-    ===========  =======================================================================  ==================
-    """
-
-    mean: jax.Array
-    scale: jax.Array
-    mean_square: jax.Array
-    largest: jax.Array
-
-    @property
-    def spread(self) -> jax.Array:
-        """Standard deviation, pixel value."""
-        return self.scale * jnp.sqrt(self.mean_square)
+    def paste(self, pieces: jax.Array, corners: jax.Array, geometry: Geometry) -> jax.Array:
+        """Adjoint, the windows added up where they belong: (K, C, h, w) -> (C, H, W)."""
+        return windows.roll_up(windows.paste(pieces, corners, geometry.unrolled), geometry)
 
 
-def pixel_moments(images: jax.Array, batch_size: int) -> PixelMoments:
-    """Mean, spread and range of all pixels of (K, H, W), in three passes."""
-
-    def mean_of(function: Callable[[jax.Array], jax.Array]) -> jax.Array:
-        def one_batch(batch: jax.Array, weights: jax.Array, _: None) -> tuple[tuple[jax.Array, jax.Array], None]:
-            counted = jnp.isfinite(batch) & (weights > 0)[:, None, None]
-            part = jnp.sum(jnp.where(counted, function(batch), 0)) / images.size
-            return (part, jnp.sum(counted.astype(batch.dtype)) / images.size), None
-
-        (total, share), _ = over_batches(one_batch, images, batch_size)
-        return total / share
-
-    # Counted from a pixel, so that a constant stack has exactly its constant as its mean.
-    pivot = jnp.where(jnp.isfinite(images[0, 0, 0]), images[0, 0, 0], 0)
-    mean = pivot + mean_of(lambda batch: batch - pivot)
-    mean = jnp.where(jnp.isfinite(mean), mean, 0)
-    distance = mean_of(lambda batch: jnp.abs(batch - mean))
-    usable = jnp.isfinite(distance) & (distance > 0)
-    exponent = jnp.round(jnp.log2(jnp.where(usable, distance, 1))).astype(jnp.int32)
-    scale = jnp.ldexp(jnp.ones_like(distance), exponent)
-    mean_square = mean_of(lambda batch: ((batch - mean) / scale) ** 2)
-    return PixelMoments(mean, scale, mean_square, jnp.max(jnp.abs(images)))
+def _correlate_each(images: jax.Array, templates: jax.Array, geometry: Geometry) -> jax.Array:
+    """Channel by channel, (C, H, W), (Z, C, h, w) -> (Z, C, P, Q)."""
+    by_channel = jax.vmap(windows.correlate)
+    return jax.vmap(by_channel, in_axes=(None, 0))(windows.unroll(images, geometry), templates)
 
 
-def moments_by_pixel(images: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """Mean and variance over the images of each pixel where it is finite, (H, W), a batch of images at a time."""
-    batch_size = min(FRAMES_PER_PASS, len(images))
-
-    def add_finite(batch: jax.Array, weights: jax.Array, _: None) -> tuple[tuple[jax.Array, jax.Array], None]:
-        finite = jnp.isfinite(batch)
-        pixels = jnp.where(finite, batch, 0)
-        return (sum_over_images(finite.astype(batch.dtype), weights), sum_over_images(pixels, weights)), None
-
-    (count, total), _ = over_batches(add_finite, images, batch_size)
-    count = jnp.maximum(count, 1)
-    mean = total / count
-
-    def add_squares(batch: jax.Array, weights: jax.Array, _: None) -> tuple[jax.Array, None]:
-        return sum_over_images(jnp.where(jnp.isfinite(batch), batch - mean[None], 0) ** 2, weights), None
-
-    squares, _ = over_batches(add_squares, images, batch_size)
-    return mean, squares / count
+def _correlate_all(images: jax.Array, templates: jax.Array, geometry: Geometry) -> jax.Array:
+    """Channels added up, (K, C, H, W), (Z, C, h, w) -> (K, Z, P, Q)."""
+    by_image = jax.vmap(lambda image: jnp.sum(_correlate_each(image, templates, geometry), axis=1))
+    return by_image(images)
 
 
-def center(images: jax.Array, batch_size: int | None = None) -> CenteredImages:
-    """Split the images (K, H, W) into offset, scale, mean image and residuals, a batch at a time."""
-    batch_size = len(images) if batch_size is None else batch_size
-    return center_about(pixel_moments(images, batch_size), images, batch_size)
+def _backproject_all(images: jax.Array, maps: jax.Array, geometry: Geometry) -> jax.Array:
+    """Images added up, (K, C, H, W), (K, Z, P, Q) -> (Z, C, h, w)."""
+    by_channel = jax.vmap(windows.backproject, in_axes=(1, None))
+    by_appearance = jax.vmap(by_channel, in_axes=(None, 1))
+    return by_appearance(windows.unroll(images, geometry), maps)
 
 
-def center_about(moments: PixelMoments, images: jax.Array, batch_size: int) -> CenteredImages:
-    """`center`, where the moments of the pixels are known."""
-    offset, scale, mean_square, largest = moments
-
-    def one_batch(batch: jax.Array, weights: jax.Array, _: None) -> tuple[jax.Array, None]:
-        return sum_over_images((batch - offset) * (1 / scale), weights), None
-
-    total, _ = over_batches(one_batch, images, batch_size)
-
-    # Sums of squares carry a relative error eps, pixels carry eps times their size; less noise than that is invisible.
-    eps = jnp.finfo(images.dtype).eps
-    floor = eps * mean_square + (eps * largest / scale) ** 2
-    return CenteredImages(images, total / len(images), offset, scale, jnp.where(floor == 0, eps * eps, floor))
+def _backproject(
+    residuals: jax.Array, weights: jax.Array | None, maps: jax.Array, supports: jax.Array | None, geometry: Geometry
+) -> Backprojection:
+    return Backprojection(
+        _backproject_all(residuals, maps, geometry),
+        None if weights is None else _backproject_all(weights, maps, geometry),
+        None if supports is None else _spread_all(maps, supports, geometry),
+    )
 
 
-def total_up(images: CenteredImages, weights: jax.Array | None = None) -> ImageTotals:
-    """The totals of all images, or of those whose weight (K,) is one and not zero."""
-    residuals = images.residuals
-    weights = jnp.ones(len(residuals), residuals.dtype) if weights is None else weights
-    # Rounding averages out over the rows; only their total needs care.
-    rows = jnp.sum(residuals**2, axis=-1) * weights[:, None]
-    return ImageTotals(jnp.sum(weights), sum_over_images(residuals, weights), double_word.total(rows.ravel()))
+def _backproject_pairs(
+    pairs: jax.Array, weight_pairs: jax.Array | None, maps: jax.Array, supports: jax.Array | None, image_shape: Shape
+) -> Backprojection:
+    spectra = fourier.transform_pairs(maps, image_shape)
+    hidden = None
+    if supports is not None:
+        hidden = fourier.pairs_of(jnp.sum(spectra * jnp.conj(supports[:, 0])[None], axis=1), image_shape)[: len(maps)]
+    return Backprojection(
+        fourier.backproject_pairs(pairs, spectra),
+        None if weight_pairs is None else fourier.backproject_pairs(weight_pairs, spectra),
+        hidden,
+    )
 
 
-class Workspace(NamedTuple):
-    """What every iteration on a stack shares, made once.
-
-    =======  =====================================================================================================
-    field    meaning
-    =======  =====================================================================================================
-    images   the `CenteredImages`, with spectra of pairs of them, (number of batches, batch size / 2, W, H)
-    totals   their `ImageTotals`
-    moments  the `PixelMoments` they were centred by
-    =======  =====================================================================================================
-    """
-
-    images: CenteredImages
-    totals: ImageTotals
-    moments: PixelMoments
-
-    @property
-    def batch_size(self) -> int:
-        """Images of a batch, in all passes the same."""
-        assert self.images.spectra is not None
-        return min(2 * self.images.spectra.pairs.shape[1], len(self.images.pixels))
-
-
-def make_workspace(images: jax.Array, batch_size: int) -> Workspace:
-    """Centre the images (K, H, W), and make totals and spectra of them in batches that all later passes keep to."""
-    batch_size = min(batch_size + batch_size % 2, len(images))
-    moments = pixel_moments(images, batch_size)
-    centered = center_about(moments, images, batch_size)
-
-    def one_batch(pixels: jax.Array, weights: jax.Array, _: None) -> tuple[ImageTotals, jax.Array]:
-        batch = centered._replace(pixels=pixels)
-        return total_up(batch, weights), fourier.transform_pairs(batch.residuals, centered.image_shape)
-
-    totals, pairs = over_batches(one_batch, images, batch_size)
-    mean_image = fourier.transform_pairs(centered.mean_image[None], centered.image_shape)
-    return Workspace(centered._replace(spectra=Spectra(pairs, mean_image)), totals, moments)
-
-
-def sum_over_images(arrays: jax.Array, weights: jax.Array) -> jax.Array:
-    """Weighted sum over the first axis, as a product.
-
-    XLA for CPU fuses what makes the arrays into a plain sum over their first axis, which is then ten times slower.
-    """
-    total = jnp.matmul(weights, arrays.reshape(len(arrays), -1), precision=lax.Precision.HIGHEST)
-    return total.reshape(arrays.shape[1:])
+def _spread_all(maps: jax.Array, supports: jax.Array, geometry: Geometry) -> jax.Array:
+    """Supports put at every corner, (K, Z, P, Q), (Z, 1, h, w) -> (K, H, W)."""
+    whole = jax.vmap(jax.vmap(partial(fftconvolve, mode="full")), in_axes=(0, None))(maps, supports[:, 0])
+    return windows.roll_up(jnp.sum(whole, axis=1), geometry)

@@ -8,10 +8,11 @@ from __future__ import annotations
 import jax
 import jax.numpy as jnp
 
-from jaxem.model.images import CenteredImages, ImageTotals
-from jaxem.model.likelihood import log_prior
+from jaxem.model.images import CenteredImages
+from jaxem.model.likelihood import channel_variances, log_prior
 from jaxem.model.params import Params
 from jaxem.model.statistics import Expectation, LogLikelihoodRatio, SufficientStatistics
+from jaxem.model.workspace import ImageTotals
 from jaxem.ops import double_word
 from jaxem.ops.double_word import DoubleWord
 
@@ -22,10 +23,11 @@ def expected_sse(
     statistics: SufficientStatistics,
     template: jax.Array,
     background: jax.Array,
+    opacity: jax.Array | None,
 ) -> jax.Array:
-    """C = sum_k sum_d q_k(d) |X_k - scene with the template at d|^2, over all pixels."""
+    """C = sum_k sum_d q_k(d) sum_r w_k(r) |X_k - scene with the template at d|^2, of each channel, (C,)."""
     everywhere = background_sse(images, totals, background).high
-    return everywhere + template_sse_change(images, totals, statistics, template, background)
+    return everywhere + template_sse_change(images, totals, statistics, template, background, opacity)
 
 
 def template_sse_change(
@@ -34,42 +36,47 @@ def template_sse_change(
     statistics: SufficientStatistics,
     template: jax.Array,
     background: jax.Array,
+    opacity: jax.Array | None,
 ) -> jax.Array:
-    """What the template adds to C: sum_k sum_d q_k(d) times the sum over its window of (X_k - F)^2 - (X_k - B)^2."""
-    _, covered, template_sum, covered_sum = statistics
-    behind = background * (2 * covered_sum + covered * (2 * images.mean_image - background))
-    in_front = template * (totals.num_images * template - 2 * template_sum)
-    return jnp.sum(behind) + jnp.sum(in_front)
+    """What templates add to that: sum_k sum_d q_k(d) times the sum of w ((X_k - F)^2 - (X_k - B)^2) over a window."""
+    _, _, template_weight, template_sum, covered_weight, covered_sum = statistics
+    weight = totals.num_images if template_weight is None else template_weight[:, None]
+    behind = background * (2 * covered_sum + covered_weight[None] * (2 * images.mean_image - background))
+    in_front = template * (weight * template - 2 * template_sum)
+    in_front = in_front if opacity is None else opacity * in_front
+    return jnp.sum(behind, axis=(1, 2)) + jnp.sum(in_front, axis=(0, 2, 3))
 
 
 def background_sse(images: CenteredImages, totals: ImageTotals, background: jax.Array) -> DoubleWord:
-    """sum_k |X_k - B|^2, over all pixels.
+    """sum_k w_k |X_k - B|^2, over all pixels of each channel, (C,).
 
     Sums along rows average their rounding out; the total of the rows is kept in twice the precision, since a thousandth
     of a nat is 1e-10 of it for large images.
     """
-    num_images, residual_sum, square_sum = totals
     shift = background - images.mean_image
-    rows = jnp.sum(shift * (num_images * shift - 2 * residual_sum), axis=1)
-    return double_word.add(double_word.total(rows), square_sum)
+    rows = jnp.sum(shift * (totals.total_weight * shift - 2 * totals.residual_sum), axis=2)
+    return double_word.add(double_word.total(rows), totals.square_sum)
 
 
 def log_density(images: CenteredImages, totals: ImageTotals, params: Params, ratio: LogLikelihoodRatio) -> DoubleWord:
-    """The log likelihood of the whole stack, in hard EM the log joint of the images and their best corners, nats.
+    """The log likelihood of the whole stack, in hard EM the log joint of the images and their best hypotheses, nats.
 
     -KHW/2 ln(2 pi s^2) - [sum_k |X_k - B|^2 + sse_change] / (2 s^2) + log_prior + log_mass, the first s in pixel values
     """
-    noise_scale = params.noise_scale
+    noise_scale = jnp.broadcast_to(params.noise_scale, params.background.shape[:1])
     sse = double_word.add(background_sse(images, totals, params.background), ratio.sse_change)
     noise = double_word.double_word(noise_scale)
     variance = double_word.multiply(noise, noise)
 
-    size = jnp.full_like(noise_scale, params.background.size)
-    num_pixels = double_word.multiply(double_word.double_word(totals.num_images), double_word.double_word(size))
+    num_pixels = jax.tree.map(lambda part: jnp.broadcast_to(part, noise_scale.shape), totals.num_pixels)
     log_scale = double_word.scale(double_word.log(noise_scale * images.scale), 2)
     log_pixel = double_word.add(log_scale, double_word.constant(double_word.LN_2_PI, noise_scale.dtype))
     twice = double_word.add(double_word.multiply(num_pixels, log_pixel), double_word.divide(sse, variance))
-    return double_word.add(double_word.scale(twice, -0.5), double_word.add(ratio.log_prior, ratio.log_mass))
+    if totals.log_weight is not None:
+        log_weight = jax.tree.map(lambda part: jnp.broadcast_to(part, noise_scale.shape), totals.log_weight)
+        twice = double_word.subtract(twice, double_word.scale(log_weight, 2))
+    density = double_word.scale(double_word.over_entries(twice), -0.5)
+    return double_word.add(density, double_word.add(ratio.log_prior, ratio.log_mass))
 
 
 def penalized(density: DoubleWord, penalty: jax.Array) -> DoubleWord:
@@ -88,15 +95,22 @@ def mean_entropy(images: CenteredImages, totals: ImageTotals, params: Params, ex
     """Entropy of the posteriors, nats an image: log evidence less expected log joint, both relative to N(X; B, s^2)."""
     statistics, ratio, _ = expected
     sse_change = ratio.sse_change.high - template_sse_change(
-        images, totals, statistics, params.template, params.background
+        images, totals, statistics, params.template, params.background, params.opacity
     )
-    used = statistics.counts > 0
-    expected_log_prior = jnp.sum(jnp.where(used, statistics.counts * log_prior(params.prior), 0))
+    expected_log_prior = jnp.sum(_times_log(statistics.counts, params.prior))
+    if statistics.absent is not None and params.absent is not None:
+        expected_log_prior = expected_log_prior + _times_log(statistics.absent, params.absent)
     log_weight = ratio.log_prior.high + ratio.log_mass.high - expected_log_prior
-    return jnp.maximum(log_weight - sse_change / (2 * params.noise_scale**2), 0) / totals.num_images
+    halved = jnp.sum(sse_change / (2 * channel_variances(params)))
+    return jnp.maximum(log_weight - halved, 0) / totals.num_images
 
 
-def visible_counts(covered: jax.Array, num_images: jax.Array) -> jax.Array:
-    """Expected number of images that show the background at each pixel; zero where only rounding is left of it."""
-    visible = num_images - covered
-    return jnp.where(visible > 32 * jnp.finfo(covered.dtype).eps * num_images, visible, 0)
+def _times_log(counts: jax.Array, prior: jax.Array) -> jax.Array:
+    """n ln A, zero where n is."""
+    return jnp.where(counts > 0, counts * log_prior(prior), 0)
+
+
+def visible_weight(covered: jax.Array, total: jax.Array) -> jax.Array:
+    """Expected weight with which images show the background at each pixel; zero where only rounding is left of it."""
+    visible = total - covered
+    return jnp.where(visible > 32 * jnp.finfo(covered.dtype).eps * total, visible, 0)

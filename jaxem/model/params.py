@@ -9,81 +9,132 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 from jaxem.model.images import CenteredImages
-from jaxem.ops.validation import as_real_array, expect_shape, floating
 from jaxem.ops.windows import Shape, positions_shape
-from jaxem.runtime.arguments import as_template_shape
-from jaxem.runtime.errors import ArgumentTypeError, ArgumentValueError
 
 
 class Params(NamedTuple):
-    """What is to be found.
+    """What is to be found. A field that is None is not in the model, and costs nothing.
 
-    ===========  ======  ==================  ==============================================
-    field        symbol  shape               meaning, unit
-    ===========  ======  ==================  ==============================================
-    template     F       (h, w)              the template, pixel value
-    background   B       (H, W)              the background, pixel value
-    noise_scale  s       ()                  standard deviation of the noise, pixel value
-    prior        A       (H-h+1, W-w+1)      probability of each corner, sums to one
-    ===========  ======  ==================  ==============================================
+    ===========  ======  =====================  ===============================================================
+    field        symbol  shape                  meaning, unit
+    ===========  ======  =====================  ===============================================================
+    template     F       (h, w), or (M, h, w)   the template or templates, pixel value
+    background   B       (H, W)                 the background, pixel value
+    noise_scale  s       () or (C,)             standard deviation of the noise, of all channels or of each,
+                                                pixel value
+    prior        A       (P, Q), with more      probability of each corner
+                         templates or
+                         transforms (M, P, Q),
+                         (G, P, Q) or
+                         (M, G, P, Q)
+    absent       A_0     () or None             probability that an image shows no template; None: each shows one
+    opacity      M       (h, w) or (M, h, w),   the template's support: one where it hides the background, zero
+                         or None                where not; held as it is. None: one everywhere
+    ===========  ======  =====================  ===============================================================
+
+    Prior and absent sum to one. Images with channels, (K, H, W, C), have templates (h, w, C) or (M, h, w, C) and a
+    background (H, W, C). Along an axis of the image, the prior's size says how windows meet its edges: one of H - h + 1
+    rows of corners has them inside, one of H rows has them go round.
     """
 
     template: jax.Array
     background: jax.Array
     noise_scale: jax.Array
     prior: jax.Array
+    absent: jax.Array | None = None
+    opacity: jax.Array | None = None
 
 
 class Posterior(NamedTuple):
     """Where the template sits in each image, as probabilities (soft EM).
 
-    ============  =========  ======================  =========================================
-    field         symbol     shape                   meaning, unit
-    ============  =========  ======================  =========================================
-    probs         q_k(d)     (K, H-h+1, W-w+1)       probability of each corner, each sums to one
-    log_evidence  ln p(X_k)  (K,) or None            log density of each image, nats
-    ============  =========  ======================  =========================================
+    ============  =========  ===================  ============================================================
+    field         symbol     shape                meaning, unit
+    ============  =========  ===================  ============================================================
+    probs         q_k(d)     (K, *prior.shape)    probability of each corner, of each template and transform
+    log_evidence  ln p(X_k)  (K,) or None         log density of each image, nats
+    absent        q_k(0)     (K,) or None         probability that there is no template; with it, all sum to one
+    ============  =========  ===================  ============================================================
     """
 
     probs: jax.Array
     log_evidence: jax.Array | None = None
+    absent: jax.Array | None = None
 
 
 class Positions(NamedTuple):
     """Where the template sits in each image, as one corner (hard EM).
 
-    =========  ==============  ==============  ===============================================
-    field      symbol          shape           meaning, unit
-    =========  ==============  ==============  ===============================================
-    corners    b_k             (K, 2) int32    row and column of the window's upper left pixel
-    log_joint  ln p(X_k, b_k)  (K,) or None    log density of each image and its corner, nats
-    =========  ==============  ==============  ===============================================
+    =========  ==============  ==================  ===============================================================
+    field      symbol          shape               meaning, unit
+    =========  ==============  ==================  ===============================================================
+    corners    b_k             (K, 2) int32        row and column of the window's upper left pixel; of the likeliest
+                                                   window also where no template is present
+    log_joint  ln p(X_k, b_k)  (K,) or None        log density of each image and what is said of it here, nats
+    template                   (K,) int32 or None  number of the template; None: there is one
+    transform                  (K,) int32 or None  number of the transform; None: there is one
+    present                    (K,) bool or None   whether there is a template; None: there always is
+    =========  ==============  ==================  ===============================================================
     """
 
     corners: jax.Array
     log_joint: jax.Array | None = None
+    template: jax.Array | None = None
+    transform: jax.Array | None = None
+    present: jax.Array | None = None
 
 
-def to_internal_units(params: Params, images: CenteredImages) -> Params:
-    """Pixel values in internal units, those of centred images; the noise is at least what their numbers resolve."""
+def with_all_axes(params: Params) -> Params:
+    """Parameters in which every axis is there, of size one if need be, and channels come first.
+
+    Templates (M, C, h, w), the background (C, H, W), the prior (Z, P, Q) for Z = M G appearances, opacities
+    (M, 1, h, w).
+    """
+    has_channels = params.background.ndim == 3
+    template, background = (
+        jnp.moveaxis(pixels, -1, -3) if has_channels else jnp.expand_dims(pixels, -3)
+        for pixels in (params.template, params.background)
+    )
+    template = template.reshape(-1, *template.shape[-3:])
+    opacity = params.opacity
+    if opacity is not None:
+        opacity = jnp.broadcast_to(opacity.reshape(-1, 1, *opacity.shape[-2:]), (len(template), 1, *opacity.shape[-2:]))
     return Params(
-        (params.template - images.offset) / images.scale,
-        (params.background - images.offset) / images.scale,
-        jnp.sqrt(jnp.maximum((params.noise_scale / images.scale) ** 2, images.variance_floor)),
-        params.prior,
+        template,
+        background,
+        params.noise_scale,
+        params.prior.reshape(-1, *params.prior.shape[-2:]),
+        params.absent,
+        opacity,
     )
 
 
-def to_pixel_values(params: Params, images: CenteredImages) -> Params:
-    """Internal units in pixel values."""
+def to_internal_units(params: Params, images: CenteredImages) -> Params:
+    """Pixel values in internal units, those of centred images, with all axes; noise at least what numbers resolve."""
+    params = with_all_axes(params)
+    return params._replace(
+        template=(params.template - images.offset) / images.scale,
+        background=(params.background - images.offset) / images.scale,
+        noise_scale=jnp.sqrt(jnp.maximum((params.noise_scale / images.scale) ** 2, images.variance_floor)),
+    )
+
+
+def to_pixel_values(params: Params, images: CenteredImages, like: Params) -> Params:
+    """Internal units in pixel values, with the axes of others that are in them."""
+    has_channels = like.background.ndim == 3
+    template, background = (
+        jnp.moveaxis(pixels, -3, -1) if has_channels else jnp.squeeze(pixels, -3)
+        for pixels in (params.template, params.background)
+    )
     return Params(
-        images.offset + images.scale * params.template,
-        images.offset + images.scale * params.background,
+        images.offset + images.scale * template.reshape(like.template.shape),
+        images.offset + images.scale * background,
         images.scale * params.noise_scale,
-        params.prior,
+        params.prior.reshape(like.prior.shape),
+        params.absent,
+        like.opacity,
     )
 
 
@@ -93,65 +144,18 @@ def uniform_prior(image_shape: Shape, template_shape: Shape, dtype: Any) -> jax.
     return jnp.full((rows, columns), 1 / (rows * columns), dtype)
 
 
-def as_params(params: Any, image_shape: Shape | None, dtype: Any = None) -> Params:
-    """Params whose shapes agree with each other and the images, in the images' dtype.
-
-    Without images (``image_shape=None``) the background gives the shape, and without ``dtype`` the background's own
-    is taken.
-    """
-    if not all(hasattr(params, name) for name in Params._fields):
-        raise ArgumentTypeError("params", f"must be a jaxem.Params, but is {type(params).__name__}.")
-    template, background, noise_scale, prior = (
-        as_real_array(f"params.{name}", getattr(params, name)) for name in Params._fields
+def blank_params(
+    images: jax.Array, template_shape: Shape, transforms: tuple[str, ...], *, has_absent: bool = False
+) -> Params:
+    """Parameters of which only the shapes mean anything: one template, inside the images."""
+    image_shape, channels = images.shape[1:3], images.shape[3:]
+    prior = uniform_prior(image_shape, template_shape, images.dtype)
+    if len(transforms) > 1:
+        prior = jnp.broadcast_to(prior / len(transforms), (len(transforms), *prior.shape))
+    return Params(
+        jnp.zeros((*template_shape, *channels), images.dtype),
+        jnp.zeros((*image_shape, *channels), images.dtype),
+        jnp.ones((), images.dtype),
+        prior,
+        jnp.zeros((), images.dtype) if has_absent else None,
     )
-    if background.ndim != 2 or (image_shape is not None and background.shape != image_shape):
-        expected = "(H, W)" if image_shape is None else f"{image_shape}, that of one image,"
-        raise ArgumentValueError("params.background", f"must have shape {expected} but has shape {background.shape}.")
-    if template.ndim != 2:
-        raise ArgumentValueError("params.template", f"must have shape (h, w) but has shape {template.shape}.")
-    template_shape = as_template_shape(template.shape, background.shape)
-    expect_shape("params.noise_scale", noise_scale, (), "a scalar")
-    expect_shape(
-        "params.prior", prior, positions_shape(background.shape, template_shape), "(H-h+1, W-w+1), one entry a corner"
-    )
-    dtype = floating(background.dtype) if dtype is None else dtype
-    return Params(*(leaf.astype(dtype) for leaf in (template, background, noise_scale, prior)))
-
-
-def as_posterior(posterior: Any, images: jax.Array, template_shape: Shape) -> Posterior | Positions:
-    """A posterior that fits the images; of it what the formulas use, probabilities or corners."""
-    if isinstance(posterior, Posterior):
-        return Posterior(_as_probs(posterior.probs, images, template_shape))
-    if isinstance(posterior, Positions):
-        return Positions(_as_corners(posterior.corners, images, template_shape))
-    raise ArgumentTypeError(
-        "posterior", f"must be a jaxem.Posterior or jaxem.Positions, but is {type(posterior).__name__}."
-    )
-
-
-def _as_probs(probs: Any, images: jax.Array, template_shape: Shape) -> jax.Array:
-    probs = as_real_array("posterior.probs", probs)
-    expected = (len(images), *positions_shape(images.shape[1:], template_shape))
-    expect_shape("posterior.probs", probs, expected, "(K, H-h+1, W-w+1)")
-    return probs.astype(images.dtype)
-
-
-def _as_corners(corners: Any, images: jax.Array, template_shape: Shape) -> jax.Array:
-    """(K, 2) int32, inside the image as far as can be seen before tracing."""
-    corners = as_real_array("positions.corners", corners)
-    if not jnp.issubdtype(corners.dtype, jnp.integer):
-        raise ArgumentTypeError(
-            "positions.corners", f"must be integers (row, column), but came with dtype {corners.dtype}."
-        )
-    expect_shape("positions.corners", corners, (len(images), 2), "(K, 2)")
-    if not isinstance(corners, jax.core.Tracer):
-        last = np.array(positions_shape(images.shape[1:], template_shape)) - 1
-        outside = (np.asarray(corners) < 0) | (np.asarray(corners) > last)
-        if outside.any():
-            k = int(outside.any(axis=1).argmax())
-            raise ArgumentValueError(
-                "positions.corners",
-                f"must lie between (0, 0) and {tuple(last.tolist())}, "
-                f"but image {k} has {tuple(np.asarray(corners)[k].tolist())}.",
-            )
-    return corners.astype(jnp.int32)

@@ -11,6 +11,7 @@ from typing import NamedTuple
 import jax
 import numpy as np
 
+from jaxem.model.checks import expect_one_rectangle
 from jaxem.model.params import Params
 from jaxem.model.whole_stack import e_step
 
@@ -55,13 +56,14 @@ def predict(images: np.ndarray, params: Params) -> Predictions:
         >>> bool((predict(images, truth).corners == corners).all())
         True
     """
+    expect_one_rectangle(params)
     step = min(len(images), max(1, PIXELS_PER_BATCH // images[0].size))
     params = jax.tree.map(np.asarray, params)
     found = []
     for start in range(0, len(images), step):
         # The last batch overlaps the one before, so that all are of one size and compiled once.
         begin = min(start, len(images) - step)
-        probs, log_evidence = jax.device_get(e_step(images[begin : begin + step], params))
+        probs, log_evidence, _ = jax.device_get(e_step(images[begin : begin + step], params))
         flat = probs.reshape(step, -1)
         best = flat.argmax(axis=1)
         corners = np.stack(np.unravel_index(best, probs.shape[1:]), axis=1).astype(np.int32)
@@ -77,6 +79,7 @@ def reconstruct(corners: np.ndarray, params: Params) -> Iterator[np.ndarray]:
         corners: (K, 2), row and column.
         params: the model.
     """
+    expect_one_rectangle(params)
     template, background = np.asarray(params.template), np.asarray(params.background)
     height, width = template.shape
     for row, column in corners:

@@ -6,18 +6,24 @@ Source: ``docs/model.md``, *The model*.
 from __future__ import annotations
 
 from functools import partial
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 
-from jaxem.model.likelihood import log_prior
-from jaxem.model.params import Params, as_params
-from jaxem.ops import validation
+from jaxem.model.appearances import IDENTITY, appearances_of, as_transforms, geometry_of
+from jaxem.model.checks import as_params
+from jaxem.model.frames import as_pixel_weights
+from jaxem.model.likelihood import Hypotheses, log_prior, positions_of, put_in_front
+from jaxem.model.params import Params, Positions, with_all_axes
+from jaxem.ops.validation import as_key
 from jaxem.runtime.arguments import as_count
 from jaxem.runtime.compilation import jit
 
 
-def simulate(key: jax.Array, params: Params, num_images: int) -> tuple[jax.Array, jax.Array]:
+def simulate(
+    key: jax.Array, params: Params, num_images: int, *, transforms: Any = IDENTITY, weights: Any = None
+) -> tuple[jax.Array, jax.Array]:
     """Draw images and the corners where their templates sit from the model.
 
         d_k ~ A,  X_k = B with F pasted at d_k,  plus s * N(0, 1)
@@ -26,9 +32,13 @@ def simulate(key: jax.Array, params: Params, num_images: int) -> tuple[jax.Array
         key: random key.
         params: the parameters to draw from; the prior need not be normalised.
         num_images: how many images, K >= 1 (static).
+        transforms: that a template may be under, as for `e_step` (static).
+        weights: of the pixels, broadcastable to (K, H, W): the noise of a pixel has variance s^2 / w; pixels of weight
+            zero are NaN.
 
     Returns:
-        The images (K, H, W), in pixel values, and the corners (K, 2) int32.
+        The images (K, H, W) or (K, H, W, C), in pixel values, and the corners (K, 2) int32. See `simulate_positions`
+        for which template each shows, and whether it does.
 
     Raises:
         ValueError, TypeError: shapes that do not fit each other, no key, fewer than one image.
@@ -42,20 +52,49 @@ def simulate(key: jax.Array, params: Params, num_images: int) -> tuple[jax.Array
 
     Source: ``docs/model.md``, *The model*.
     """
-    key = validation.as_key(key)
-    params = as_params(params, image_shape=None)
-    return _simulate(key, params, num_images=as_count("num_images", num_images, at_least=1))
+    images, positions = simulate_positions(key, params, num_images, transforms=transforms, weights=weights)
+    return images, positions.corners
 
 
-@partial(jit, static_argnames=("num_images",))
-def _simulate(key: jax.Array, params: Params, num_images: int) -> tuple[jax.Array, jax.Array]:
+def simulate_positions(
+    key: jax.Array, params: Params, num_images: int, *, transforms: Any = IDENTITY, weights: Any = None
+) -> tuple[jax.Array, Positions]:
+    """`simulate`, with all that is hidden: `Positions` with template, transform and presence of each image."""
+    key, transforms = as_key(key), as_transforms(transforms)
+    params = as_params(params, image_shape=None, transforms=transforms)
+    num_images = as_count("num_images", num_images, at_least=1)
+    images_like = jax.ShapeDtypeStruct((num_images, *params.background.shape), params.background.dtype)
+    if weights is not None:
+        weights = as_pixel_weights(weights, images_like)
+    return _simulate(key, params, weights, num_images=num_images, transforms=transforms)
+
+
+@partial(jit, static_argnames=("num_images", "transforms"))
+def _simulate(
+    key: jax.Array, params: Params, weights: jax.Array | None, num_images: int, transforms: tuple[str, ...]
+) -> tuple[jax.Array, Positions]:
     position_key, noise_key = jax.random.split(key)
-    positions = jax.random.categorical(position_key, log_prior(params.prior).ravel(), shape=(num_images,))
-    corners = jnp.stack(jnp.unravel_index(positions, params.prior.shape), axis=-1).astype(jnp.int32)
+    internal = with_all_axes(params)
+    geometry = geometry_of(internal)
+    log_probs = log_prior(internal.prior).ravel()
+    if internal.absent is not None:
+        log_probs = jnp.append(log_probs, log_prior(internal.absent))
+    drawn = jax.random.categorical(position_key, log_probs, shape=(num_images,))
+    present = None if internal.absent is None else drawn < internal.prior.size
+    place = drawn if present is None else jnp.where(present, drawn, 0)
+    appearance, row, column = jnp.unravel_index(place, internal.prior.shape)
+    corners = jnp.stack([row, column], axis=-1).astype(jnp.int32)
+    found = Hypotheses(corners, appearance.astype(jnp.int32) if len(internal.prior) > 1 else None, present)
 
-    def paste_over(corner: jax.Array) -> jax.Array:
-        return jax.lax.dynamic_update_slice(params.background, params.template, corner)
-
-    clean = jax.vmap(paste_over)(corners)
+    templates, supports = appearances_of(internal, transforms).entry(found.appearance)
+    behind = jnp.broadcast_to(internal.background[None], (num_images, *internal.background.shape))
+    clean = put_in_front(behind, templates, supports, found, geometry)
     noise = jax.random.normal(noise_key, clean.shape, clean.dtype)
-    return clean + params.noise_scale * noise, corners
+    scale = internal.noise_scale.reshape(-1, 1, 1)
+    if weights is None:
+        images = clean + scale[None] * noise
+    else:
+        seen = weights > 0
+        images = jnp.where(seen, clean + scale[None] * noise / jnp.sqrt(jnp.where(seen, weights, 1)), jnp.nan)
+    images = jnp.moveaxis(images, 1, -1) if params.background.ndim == 3 else images[:, 0]
+    return images, positions_of(found, None, params, transforms)

@@ -8,20 +8,25 @@ batch with `double_word.add_trees`, then `finalize`. Derivations: ``docs/model.m
 
 from __future__ import annotations
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 
-from jaxem.model.images import CenteredImages, ImageTotals, Workspace, sum_over_images
+from jaxem.model.appearances import IDENTITY, appearances_of, fold, geometry_of
+from jaxem.model.frames import sum_over_images
+from jaxem.model.images import CenteredImages
 from jaxem.model.likelihood import (
+    Hypotheses,
     SharedTerms,
     log_joint_at,
     log_odds,
-    log_prior,
+    log_prior_at,
     shared_terms,
     sse_change_at,
 )
-from jaxem.model.objective import expected_sse, visible_counts
-from jaxem.model.params import Params, Positions
+from jaxem.model.objective import expected_sse, visible_weight
+from jaxem.model.params import Params
 from jaxem.model.statistics import (
     BatchStatistics,
     Expectation,
@@ -30,131 +35,285 @@ from jaxem.model.statistics import (
     SufficientStatistics,
     UnnormalizedPosterior,
 )
+from jaxem.model.workspace import ImageTotals, Workspace
 from jaxem.ops import double_word
 from jaxem.ops.batching import over_batches, unbatch
-from jaxem.ops.windows import Shape, gather, paste, positions_shape
+from jaxem.ops.windows import Geometry
+
+NOTHING_FIXED: tuple[str, ...] = ()
 
 
 def posterior(
-    batch: CenteredImages, shared: SharedTerms, template_shape: Shape, *, hard: bool
-) -> tuple[Positions | UnnormalizedPosterior, PosteriorSummary]:
-    """The posterior over corners, and what else the log odds of the images say."""
-    maps = log_odds(batch, shared, template_shape)
-    corners, highest = _highest(maps)
+    batch: CenteredImages, shared: SharedTerms, geometry: Geometry, *, hard: bool
+) -> tuple[Hypotheses | UnnormalizedPosterior, PosteriorSummary]:
+    """The posterior over hypotheses, and what else the log odds of the images say."""
+    maps = log_odds(batch, shared, geometry)
+    best, highest = _highest(maps)
+    log_absent = shared.log_absent
+    if log_absent is not None:
+        best = best._replace(present=highest >= log_absent)
+        highest = jnp.maximum(highest, log_absent)
     if hard:
-        return Positions(corners), PosteriorSummary(corners, highest, jnp.zeros_like(highest))
+        return best, PosteriorSummary(best, highest, jnp.zeros_like(highest))
     flat = maps.reshape(len(maps), -1)
+    finite = jnp.where(jnp.isfinite(highest), highest, 0)
     # Divided by their sum later: of log odds of 1e5, rounding of their logsumexp would change all probabilities by 1 %.
-    masses = jnp.exp(flat - jnp.where(jnp.isfinite(highest), highest, 0)[:, None])
-    total = jnp.sum(masses, axis=1)
+    masses = jnp.exp(flat - finite[:, None])
+    total, absent = jnp.sum(masses, axis=1), None
+    if log_absent is not None:
+        absent = jnp.exp(log_absent - finite)
+        total = total + absent
+        absent = absent / total
     return (
-        UnnormalizedPosterior(masses.reshape(maps.shape), 1 / total),
-        PosteriorSummary(corners, highest, jnp.log(total)),
+        UnnormalizedPosterior(masses.reshape(maps.shape), 1 / total, absent),
+        PosteriorSummary(best, highest, jnp.log(total)),
     )
 
 
-def _highest(maps: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """Corner and value of each map's first maximum, (K, P, Q) -> (K, 2) int32, (K,); by rows, twice as fast."""
-    row = jnp.argmax(jnp.max(maps, axis=2), axis=1)
-    values = jnp.take_along_axis(maps, row[:, None, None], axis=1)[:, 0]
+def _highest(maps: jax.Array) -> tuple[Hypotheses, jax.Array]:
+    """Where each image's first maximum is and its value, (K, Z, P, Q) -> (K,); by rows, which is twice as fast."""
+    num_images, num_appearances, rows, columns = maps.shape
+    by_row = maps.reshape(num_images, num_appearances * rows, columns)
+    row = jnp.argmax(jnp.max(by_row, axis=2), axis=1)
+    values = jnp.take_along_axis(by_row, row[:, None, None], axis=1)[:, 0]
     column = jnp.argmax(values, axis=1)
+    appearance = None
+    if num_appearances > 1:
+        appearance, row = jnp.divmod(row, rows)
+        appearance = appearance.astype(jnp.int32)
     corners = jnp.stack([row, column], axis=-1).astype(jnp.int32)
-    return corners, jnp.take_along_axis(values, column[:, None], axis=1)[:, 0]
+    return Hypotheses(corners, appearance), jnp.take_along_axis(values, column[:, None], axis=1)[:, 0]
 
 
-def log_evidence(images: CenteredImages, params: Params, summary: PosteriorSummary) -> jax.Array:
+def log_evidence(
+    images: CenteredImages, params: Params, summary: PosteriorSummary, transforms: tuple[str, ...] = IDENTITY
+) -> jax.Array:
     """ln p(X_k) of each image, in hard EM ln p(X_k, b_k), (K,), nats.
 
-    The log joint at the best corner is made from the pixels; only the log mass, which is small, is from transforms.
+    The log joint of the best hypothesis is made from the pixels; only the log mass, which is small, is from transforms.
     """
-    return log_joint_at(images, params, summary.corners) + summary.log_mass
+    return log_joint_at(images, params, summary.best, transforms) + summary.log_mass
 
 
 def accumulate(
-    batch: CenteredImages, weights: jax.Array, params: Params, shared: SharedTerms, *, hard: bool
-) -> tuple[tuple[BatchStatistics, LogLikelihoodRatio], jax.Array]:
-    """One batch's sums, which add up over batches (`batching.over_batches`), and the best corner of each image.
+    batch: CenteredImages,
+    weights: jax.Array,
+    params: Params,
+    shared: SharedTerms,
+    *,
+    hard: bool,
+    transforms: tuple[str, ...] = IDENTITY,
+) -> tuple[tuple[BatchStatistics, LogLikelihoodRatio], Hypotheses]:
+    """One batch's sums, which add up over batches (`batching.over_batches`), and the best hypothesis of each image.
 
     Args:
         batch: some of the images, n of them; offset, scale and mean image are those of the whole stack.
-        weights: (n,), zero or one: whether an image counts.
+        weights: (n,), zero or one: whether an image counts; its frequency comes on top.
         params: the parameters, in internal units.
         shared: their `shared_terms`.
-        hard: whether only the best corner counts (static).
+        hard: whether only the best hypothesis counts (static).
+        transforms: that templates may be under (static).
     """
-    template_shape = params.template.shape
-    found, summary = posterior(batch, shared, template_shape, hard=hard)
-    statistics = batch_statistics(batch, found, weights, template_shape)
-    return (statistics, _log_likelihood_ratio(batch, params, summary, weights)), summary.corners
+    geometry, counts = geometry_of(params), batch.frames.counts(weights)
+    found, summary = posterior(batch, shared, geometry, hard=hard)
+    supports = appearances_of(params, transforms).supports
+    statistics = batch_statistics(batch, found, counts, geometry, len(params.prior), supports)
+    return (statistics, _log_likelihood_ratio(batch, params, summary, counts, transforms)), summary.best
 
 
 def batch_statistics(
-    batch: CenteredImages, found: Positions | UnnormalizedPosterior, weights: jax.Array, template_shape: Shape
+    batch: CenteredImages,
+    found: Hypotheses | UnnormalizedPosterior,
+    weights: jax.Array,
+    geometry: Geometry,
+    num_appearances: int,
+    supports: jax.Array | None,
 ) -> BatchStatistics:
-    """A posterior's sums over a batch; hard positions gather windows where soft ones need transforms."""
-    if isinstance(found, Positions):
-        corners = found.corners
-        windows = gather(batch.residuals, corners, template_shape) * weights[:, None, None]
-        counts = jnp.zeros(positions_shape(batch.image_shape, template_shape), windows.dtype)
-        counts = counts.at[corners[:, 0], corners[:, 1]].add(weights)
-        return BatchStatistics(counts, jnp.sum(windows, axis=0), paste(windows, corners, batch.image_shape))
+    """A posterior's sums over a batch; hard hypotheses gather windows where soft ones need transforms."""
+    if isinstance(found, Hypotheses):
+        return _hard_statistics(batch, found, weights, geometry, num_appearances, supports)
     masses, shares = found.masses, found.shares * weights
     counts = sum_over_images(masses, shares)
-    backprojection = batch.backproject(masses * shares[:, None, None])
-    return BatchStatistics(counts, backprojection, batch.covered_sum(masses, shares, template_shape))
+    transformed = None if supports is None else batch.transform_template(supports)
+    back = batch.backproject(masses * shares[:, None, None, None], transformed, geometry)
+    if back.hidden is None:
+        hidden = batch.coverage(jnp.sum(masses, axis=1), geometry)
+    else:
+        hidden, shares = back.hidden, jnp.ones_like(shares)
+    residuals, pixel_weights = batch.frames.weighted(batch.residuals), batch.frames.weights
+    return BatchStatistics(
+        counts,
+        None if found.absent is None else jnp.sum(found.absent * weights),
+        back.residuals,
+        back.weights,
+        sum_over_images(hidden[:, None] * residuals, shares),
+        None if pixel_weights is None else sum_over_images(hidden * pixel_weights, shares),
+    )
+
+
+def _hard_statistics(
+    batch: CenteredImages,
+    found: Hypotheses,
+    weights: jax.Array,
+    geometry: Geometry,
+    num_appearances: int,
+    supports: jax.Array | None,
+) -> BatchStatistics:
+    corners, present = found.corners, found.where_present(weights)
+    appearance = 0 if found.appearance is None else found.appearance
+    counts = jnp.zeros((num_appearances, *geometry.positions), weights.dtype)
+    counts = counts.at[appearance, corners[:, 0], corners[:, 1]].add(present)
+
+    def by_appearance(windows: jax.Array) -> jax.Array:
+        if found.appearance is None:
+            return jnp.sum(windows, axis=0)[None]
+        return jax.ops.segment_sum(windows, found.appearance, num_appearances)
+
+    def cut(images: jax.Array) -> jax.Array:
+        return batch.gather(images, corners, geometry) * present[:, None, None, None]
+
+    def hides(windows: jax.Array) -> jax.Array:
+        if supports is None:
+            return windows
+        return windows * (supports if found.appearance is None else supports[found.appearance])
+
+    deviations, pixel_weights = batch.weight_deviations, batch.frames.weights
+    residuals = cut(batch.frames.weighted(batch.residuals))
+    shown = residuals if deviations is None else cut(batch.weighted_residuals)
+    covered_weight = None
+    if pixel_weights is not None:
+        covered_weight = batch.paste(hides(cut(pixel_weights[:, None])), corners, geometry)[0]
+    return BatchStatistics(
+        counts,
+        None if found.present is None else jnp.sum(jnp.where(found.present, 0, weights)),
+        by_appearance(shown),
+        None if deviations is None else by_appearance(cut(deviations)),
+        batch.paste(hides(residuals), corners, geometry),
+        covered_weight,
+    )
 
 
 def _log_likelihood_ratio(
-    batch: CenteredImages, params: Params, summary: PosteriorSummary, weights: jax.Array
+    batch: CenteredImages,
+    params: Params,
+    summary: PosteriorSummary,
+    weights: jax.Array,
+    transforms: tuple[str, ...],
 ) -> LogLikelihoodRatio:
-    sse_change = sum_over_images(sse_change_at(batch, params, summary.corners), weights)
-    at_best = log_prior(params.prior)[summary.corners[:, 0], summary.corners[:, 1]]
+    sse_change = sum_over_images(sse_change_at(batch, params, summary.best, transforms), weights)
+    at_best = log_prior_at(params, summary.best)
     # The log odds themselves are rounded too much to be used, but they tell of a NaN outside the best window.
     at_best = jnp.where(jnp.isnan(summary.best_log_odds), jnp.nan, at_best)
-    counted = (jnp.where(weights > 0, values, 0) for values in (at_best, summary.log_mass))
-    return LogLikelihoodRatio(double_word.total(jnp.sum(sse_change, axis=1)), *map(double_word.total, counted))
+    counted = (jnp.where(weights > 0, weights * values, 0) for values in (at_best, summary.log_mass))
+    return LogLikelihoodRatio(double_word.total(jnp.sum(sse_change, axis=2)), *map(double_word.total, counted))
 
 
 def finalize(
-    images: CenteredImages, sums: BatchStatistics, template_shape: Shape, *, hard: bool
+    images: CenteredImages,
+    sums: BatchStatistics,
+    geometry: Geometry,
+    supports: jax.Array | None,
+    *,
+    hard: bool,
+    transforms: tuple[str, ...] = IDENTITY,
 ) -> SufficientStatistics:
     """The statistics of the whole stack, from the sums of all batches."""
-    counts, backprojection, covered_sum = sums
-    own = backprojection if hard else images.template_of(backprojection, template_shape)
-    template_sum = own + images.template_of(images.backproject_mean_image(counts), template_shape)
-    return SufficientStatistics(counts, images.coverage(counts, template_shape), template_sum, covered_sum)
+    counts, absent, backprojection, weight_projection, covered_sum, covered_weight = sums
+    transformed = None if supports is None else images.transform_template(supports)
+    mean = images.backproject_mean(counts, transformed, geometry)
+
+    def with_mean(own: jax.Array, shared: jax.Array) -> jax.Array:
+        windows = own if hard else images.template_of(own, geometry)
+        return windows + images.template_of(shared, geometry)
+
+    template_sum = fold(with_mean(backprojection, mean.residuals), transforms)
+    template_weight = None
+    if mean.weights is not None:
+        shared_weight = images.template_of(mean.weights, geometry)
+        whole = shared_weight if weight_projection is None else with_mean(weight_projection, mean.weights)
+        template_weight = fold(whole[:, 0], transforms)
+    elif absent is not None or len(template_sum) > 1:
+        template_weight = fold(jnp.sum(counts, axis=(-2, -1), keepdims=True), transforms)
+    if covered_weight is None:
+        hidden = images.coverage(jnp.sum(counts, axis=0), geometry) if mean.hidden is None else mean.hidden[0]
+        covered_weight = hidden if images.mean_weights is None else images.mean_weights * hidden
+    return SufficientStatistics(counts, absent, template_weight, template_sum, covered_weight, covered_sum)
 
 
-def expectation(workspace: Workspace, params: Params, *, hard: bool) -> Expectation:
+def expectation(
+    workspace: Workspace, params: Params, *, hard: bool, transforms: tuple[str, ...] = IDENTITY
+) -> Expectation:
     """E-step on all images, batch by batch."""
-    images, template_shape = workspace.images, params.template.shape
-    spectra, shared = images.spectra, shared_terms(images, params)
+    images, geometry = workspace.images, geometry_of(params)
+    spectra, shared = images.spectra, shared_terms(images, params, transforms)
     assert spectra is not None
 
     def one_batch(
-        pixels: jax.Array, weights: jax.Array, pairs: jax.Array
-    ) -> tuple[tuple[BatchStatistics, LogLikelihoodRatio], jax.Array]:
-        batch = images._replace(pixels=pixels, spectra=spectra._replace(pairs=pairs))
-        return accumulate(batch, weights, params, shared, hard=hard)
+        own: Any, weights: jax.Array, pairs: tuple[jax.Array, jax.Array | None]
+    ) -> tuple[tuple[BatchStatistics, LogLikelihoodRatio], Hypotheses]:
+        part = spectra._replace(pairs=pairs[0], weight_pairs=pairs[1])
+        batch = images._replace(frames=images.frames.batch(own), spectra=part)
+        return accumulate(batch, weights, params, shared, hard=hard, transforms=transforms)
 
-    (sums, ratio), corners = over_batches(one_batch, images.pixels, workspace.batch_size, along=spectra.pairs)
-    statistics = finalize(images, sums, template_shape, hard=hard)
-    return Expectation(statistics, ratio, unbatch(corners, len(images.pixels)))
+    (sums, ratio), best = over_batches(
+        one_batch, images.frames.own, workspace.batch_size, along=(spectra.pairs, spectra.weight_pairs)
+    )
+    supports = appearances_of(params, transforms).supports
+    statistics = finalize(images, sums, geometry, supports, hard=hard, transforms=transforms)
+    num_images = images.frames.num_images
+    return Expectation(statistics, ratio, jax.tree.map(lambda pieces: unbatch(pieces, num_images), best))
 
 
 def update(
-    images: CenteredImages, totals: ImageTotals, statistics: SufficientStatistics, prior_smoothing: jax.Array
+    images: CenteredImages,
+    totals: ImageTotals,
+    statistics: SufficientStatistics,
+    prior_smoothing: jax.Array,
+    before: Params,
+    *,
+    fixed: tuple[str, ...] = NOTHING_FIXED,
 ) -> Params:
-    """M-step: the parameters that maximise the expected log joint plus (alpha / PQ) sum ln A, given its statistics."""
-    num_images, residual_sum, _ = totals
-    counts, covered, template_sum, covered_sum = statistics
+    """M-step: the parameters that maximise the expected log joint plus (alpha / PQ) sum ln A, given its statistics.
 
+    Args:
+        images: what the statistics are of.
+        totals: of the images.
+        statistics: of the posterior.
+        prior_smoothing: alpha, pseudo-counts.
+        before: the parameters before, in internal units; pixels that were never seen keep their values.
+        fixed: fields that keep their values, too (static).
+    """
+    num_images = totals.num_images
+    counts, absent, template_weight, template_sum, covered_weight, covered_sum = statistics
     prior = (counts + prior_smoothing / counts.size) / (num_images + prior_smoothing)
-    template = template_sum / num_images
-    visible = visible_counts(covered, num_images)
-    shift = jnp.where(visible > 0, (residual_sum - covered_sum) / jnp.where(visible > 0, visible, 1), 0)
-    background = images.mean_image + shift
+    absent = None if absent is None else absent / (num_images + prior_smoothing)
+    if "prior" in fixed:
+        prior, absent = before.prior, before.absent
+    elif "absent" in fixed and absent is not None and before.absent is not None:
+        prior, absent = prior * (1 - before.absent) / (1 - absent), before.absent
 
-    sse = expected_sse(images, totals, statistics, template, background)
-    variance = sse / (num_images * background.size)
-    return Params(template, background, jnp.sqrt(jnp.maximum(variance, images.variance_floor)), prior)
+    template = before.template
+    if "template" not in fixed:
+        template = template_sum / num_images
+        if template_weight is not None:
+            # Where only rounding is left of the weight, nothing was seen.
+            least = 32 * jnp.finfo(template_weight.dtype).eps * jnp.max(template_weight)
+            weight, seen = template_weight[:, None], template_weight[:, None] > least
+            template = jnp.where(seen, template_sum / jnp.where(seen, weight, 1), before.template)
+        if before.opacity is not None:
+            template = jnp.where(before.opacity > 0, template, before.template)
+
+    background = before.background
+    if "background" not in fixed:
+        visible = visible_weight(covered_weight[None], totals.total_weight)
+        shift = (totals.residual_sum - covered_sum) / jnp.where(visible > 0, visible, 1)
+        background = images.mean_image + jnp.where(visible > 0, shift, 0)
+
+    noise_scale = before.noise_scale
+    if "noise_scale" not in fixed:
+        sse = expected_sse(images, totals, statistics, template, background, before.opacity)
+        variance = sse / totals.num_pixels.high
+        if noise_scale.ndim == 0:
+            variance = jnp.mean(variance)
+        noise_scale = jnp.sqrt(jnp.maximum(variance, images.variance_floor))
+    return Params(template, background, noise_scale, prior, absent, before.opacity)

@@ -15,7 +15,7 @@ from jaxem.ops.double_word import add_trees
 
 def over_batches(
     function: Callable[..., tuple[Any, Any]],
-    images: jax.Array,
+    images: Any,
     batch_size: int,
     *,
     along: Any = None,
@@ -26,17 +26,20 @@ def over_batches(
 
     Args:
         function: gets a batch of images, their weights, and what `along` has for this batch.
-        images: (K, ...).
+        images: an array (K, ...), or a tree of such.
         batch_size: at most K (static).
         along: a tree of arrays with one entry a batch.
     """
-    firsts = np.arange(0, len(images), batch_size)
-    starts = np.minimum(firsts, len(images) - batch_size)
+    leaf = jax.tree.leaves(images)[0]
+    num_images = len(leaf)
+    firsts = np.arange(0, num_images, batch_size)
+    starts = np.minimum(firsts, num_images - batch_size)
     weights = starts[:, None] + np.arange(batch_size) >= firsts[:, None]
-    batches = (jnp.asarray(starts, jnp.int32), jnp.asarray(weights, images.dtype), along)
+    batches = (jnp.asarray(starts, jnp.int32), jnp.asarray(weights, leaf.dtype), along)
 
     def one_batch(start: jax.Array, weights: jax.Array, piece: Any) -> tuple[Any, Any]:
-        return function(lax.dynamic_slice_in_dim(images, start, batch_size), weights, piece)
+        batch = jax.tree.map(lambda array: lax.dynamic_slice_in_dim(array, start, batch_size), images)
+        return function(batch, weights, piece)
 
     def step(total: Any, batch: tuple[jax.Array, jax.Array, Any]) -> tuple[Any, Any]:
         part, rest = one_batch(*batch)

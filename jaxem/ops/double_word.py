@@ -77,9 +77,17 @@ def divide(x: DoubleWord, y: DoubleWord) -> DoubleWord:
 
 
 def total(terms: jax.Array) -> DoubleWord:
-    """Sum of all terms (n,)."""
+    """Sum of all terms along the last axis, (..., n) -> (...)."""
     zero = np.zeros((), terms.dtype)
-    return DoubleWord(*lax.reduce((terms, jnp.zeros_like(terms)), (zero, zero), _add_tuples, (0,)))
+    return DoubleWord(*lax.reduce((terms, jnp.zeros_like(terms)), (zero, zero), _add_tuples, (terms.ndim - 1,)))
+
+
+def over_entries(numbers: DoubleWord) -> DoubleWord:
+    """Sum of all entries of a double word (n,)."""
+    if numbers.high.size == 1:
+        return DoubleWord(numbers.high[0], numbers.low[0])
+    zero = np.zeros((), numbers.high.dtype)
+    return DoubleWord(*lax.reduce(tuple(numbers), (zero, zero), _add_tuples, (0,)))
 
 
 def log(number: jax.Array) -> DoubleWord:

@@ -13,11 +13,11 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from jaxem.ops.windows import Shape, positions_shape
+from jaxem.ops.windows import Shape
 
 
 def transform_pairs(images: jax.Array, image_shape: Shape) -> jax.Array:
-    """Images or position maps, two to a transform, padded with zeros to H x W: (n, ...) -> (ceil(n / 2), W, H)."""
+    """Images or position maps, two to a transform, padded with zeros to H x W: (n, ...) -> (ceil(n / 2), ..., W, H)."""
     middle = (len(images) + 1) // 2
     first, second = images[:middle], images[middle:]
     if len(first) > len(second):
@@ -25,27 +25,29 @@ def transform_pairs(images: jax.Array, image_shape: Shape) -> jax.Array:
     return _forward(lax.complex(first, second), image_shape)
 
 
-def transform_template(template: jax.Array, image_shape: Shape) -> jax.Array:
-    """What `correlate_pairs` multiplies with: (h, w) -> (W, H)."""
-    return jnp.conj(_forward(template, image_shape))
-
-
-def correlate_pairs(pairs: jax.Array, template: jax.Array, template_shape: Shape) -> jax.Array:
-    """`windows.correlate` from both transforms, (m, W, H), (W, H) -> (2 m, P, Q)."""
-    width, height = template.shape
-    rows, columns = positions_shape((height, width), template_shape)
-    found = _inverse(pairs * template[None], rows, columns)
+def pairs_of(spectra: jax.Array, shape: Shape) -> jax.Array:
+    """Back: the first rows and columns of what is held, (m, ..., W, H) -> (2 m, ..., *shape)."""
+    found = _inverse(spectra, *shape)
     return jnp.concatenate([found.real, found.imag])
 
 
+def transform_template(templates: jax.Array, image_shape: Shape) -> jax.Array:
+    """What `correlate_pairs` multiplies with: (..., h, w) -> (..., W, H)."""
+    return jnp.conj(_forward(templates, image_shape))
+
+
+def correlate_pairs(pairs: jax.Array, templates: jax.Array) -> jax.Array:
+    """The transform of correlations, channels added up: (m, C, W, H), (Z, C, W, H) -> (m, Z, W, H)."""
+    return jnp.sum(pairs[:, None] * templates[None], axis=2)
+
+
 def backproject_pairs(pairs: jax.Array, maps: jax.Array) -> jax.Array:
-    """`windows.backproject` as a transform, which can be added up: (m, W, H), (n, P, Q) -> (W, H)."""
-    width, height = pairs.shape[1:]
-    return jnp.sum(pairs * jnp.conj(transform_pairs(maps, (height, width))), axis=0)
+    """The transform of backprojections, images added up: (m, C, W, H), maps' (m, Z, W, H) -> (Z, C, W, H)."""
+    return jnp.sum(pairs[:, None] * jnp.conj(maps)[:, :, None], axis=0)
 
 
 def template_of(backprojection: jax.Array, template_shape: Shape) -> jax.Array:
-    """The template that a sum of backprojections is the transform of, (W, H) -> (h, w)."""
+    """The template that a sum of backprojections is the transform of, (..., W, H) -> (..., h, w)."""
     return _inverse(backprojection, *template_shape).real
 
 

@@ -16,13 +16,14 @@ import numpy as np
 from jaxem.runtime.errors import ArgumentTypeError, ArgumentValueError
 
 
-def as_images(images: Any) -> jax.Array:
+def as_images(images: Any, *, with_channels: bool = False) -> jax.Array:
     """The stack as floating point numbers; half precision and integers are promoted."""
     images = as_real_array("images", images)
-    if images.ndim != 3:
+    if images.ndim != 3 and not (with_channels and images.ndim == 4):
         remedy = " For a single image pass images[None]." if images.ndim == 2 else ""
+        shapes = "(K, H, W) or, with channels, (K, H, W, C)" if with_channels else "(K, H, W)"
         raise ArgumentValueError(
-            "images", f"must have shape (K, H, W), images first, but have shape {images.shape}.{remedy}"
+            "images", f"must have shape {shapes}, images first, but have shape {images.shape}.{remedy}"
         )
     if 0 in images.shape:
         raise ArgumentValueError(
@@ -32,6 +33,16 @@ def as_images(images: Any) -> jax.Array:
     if images.dtype.itemsize < np.dtype(dtype).itemsize:  # promoted on the device, so that the host keeps no copy
         images = jnp.asarray(images)
     return images.astype(dtype, copy=False)
+
+
+def as_weights(name: str, weights: Any, dtype: Any) -> jax.Array:
+    """Numbers that are not negative, in the dtype of what they weigh."""
+    weights = as_real_array(name, weights)
+    if not isinstance(weights, jax.core.Tracer):
+        smallest, largest = (np.asarray(end(weights)) for end in (jnp.min, jnp.max))
+        if not (smallest >= 0 and np.isfinite(largest)):
+            raise ArgumentValueError(name, "must be finite and not negative.")
+    return weights.astype(dtype)
 
 
 def as_number(name: str, value: Any, dtype: Any, *, at_least: float | None = None) -> jax.Array:

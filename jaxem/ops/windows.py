@@ -12,12 +12,14 @@ operator            adjoint                              connects
 ==================  ===================================  ===============================================
 
 `window_sums` and `coverage` are there twice: from cumulative sums, and, much faster on a CPU, from short windows
-(`window_sums_in_stages`, `coverage_in_stages`).
+(`window_sums_in_stages`, `coverage_in_stages`). Where windows go round the image's edges, the images are unrolled first
+and what comes back is rolled up (`unroll`, `roll_up`): all other operators know only windows that lie inside.
 """
 
 from __future__ import annotations
 
 from functools import lru_cache, partial
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -31,6 +33,59 @@ Shape = tuple[int, ...]
 def positions_shape(image_shape: Shape, template_shape: Shape) -> Shape:
     """How many rows and columns of corners there are: (P, Q) = (H - h + 1, W - w + 1)."""
     return image_shape[0] - template_shape[0] + 1, image_shape[1] - template_shape[1] + 1
+
+
+class Geometry(NamedTuple):
+    """How large things are, rows and columns of each; a constant of a program.
+
+    =========  ======  ==============================================================================
+    field      shape   meaning
+    =========  ======  ==============================================================================
+    image      (H, W)  an image
+    template   (h, w)  a template
+    positions  (P, Q)  a map over corners: along an axis H - h + 1 where windows lie inside the image,
+                       H where they go round its edges
+    =========  ======  ==============================================================================
+    """
+
+    image: Shape
+    template: Shape
+    positions: Shape
+
+    @property
+    def goes_round(self) -> tuple[bool, ...]:
+        """Along which axes windows go round the edges."""
+        return tuple(n > m for n, m in zip(self.unrolled, self.image, strict=True))
+
+    @property
+    def inside(self) -> Geometry:
+        """The same with all windows inside."""
+        return self._replace(positions=positions_shape(self.image, self.template))
+
+    @property
+    def unrolled(self) -> Shape:
+        """Rows and columns that hold every window in one piece, (P + h - 1, Q + w - 1)."""
+        return tuple(n + m - 1 for n, m in zip(self.positions, self.template, strict=True))
+
+
+def unroll(images: jax.Array, geometry: Geometry) -> jax.Array:
+    """Images continued as far as windows reach round their edges: (..., H, W) -> (..., P+h-1, Q+w-1)."""
+    for axis, size, unrolled in zip((-2, -1), geometry.image, geometry.unrolled, strict=True):
+        if unrolled > size:
+            again = lax.slice_in_dim(images, 0, unrolled - size, axis=images.ndim + axis)
+            images = jnp.concatenate([images, again], axis=axis)
+    return images
+
+
+def roll_up(images: jax.Array, geometry: Geometry) -> jax.Array:
+    """Adjoint of `unroll`: what lies beyond the edges is added where it belongs, (..., P+h-1, Q+w-1) -> (..., H, W)."""
+    for axis, size, unrolled in zip((-2, -1), geometry.image, geometry.unrolled, strict=True):
+        if unrolled > size:
+            at, beyond = images.ndim + axis, unrolled - size
+            rest = lax.slice_in_dim(images, beyond, size, axis=at)
+            first = lax.slice_in_dim(images, 0, beyond, axis=at) + lax.slice_in_dim(images, size, None, axis=at)
+            images = jnp.concatenate([first, rest], axis=axis)
+    return images
 
 
 def correlate(images: jax.Array, templates: jax.Array) -> jax.Array:
@@ -90,18 +145,22 @@ def coverage_in_stages(maps: jax.Array, template_shape: Shape) -> jax.Array:
 
 
 def gather(images: jax.Array, corners: jax.Array, template_shape: Shape) -> jax.Array:
-    """The window at each corner: (K, H, W) or one shared (H, W), corners (K, 2) -> (K, h, w)."""
-    cut = partial(lax.dynamic_slice, slice_sizes=template_shape)
-    return jax.vmap(cut, in_axes=(0 if images.ndim == 3 else None, 0))(images, corners)
+    """The window at each corner (K, 2), of all channels: (K, C, H, W) or one shared (C, H, W) -> (K, C, h, w)."""
+    shape = (images.shape[-3], *template_shape)
+
+    def cut(image: jax.Array, corner: jax.Array) -> jax.Array:
+        return lax.dynamic_slice(image, (jnp.zeros_like(corner[0]), corner[0], corner[1]), shape)
+
+    return jax.vmap(cut, in_axes=(0 if images.ndim == 4 else None, 0))(images, corners)
 
 
 def paste(windows: jax.Array, corners: jax.Array, image_shape: Shape) -> jax.Array:
     """Adjoint of `gather` from a shared image: the windows added up where they belong.
 
-    (K, h, w), corners (K, 2) -> (H, W).
+    (K, C, h, w), corners (K, 2) -> (C, H, W).
     """
-    canvas = jax.ShapeDtypeStruct(image_shape, windows.dtype)
-    gather_all = partial(gather, corners=corners, template_shape=windows.shape[1:])
+    canvas = jax.ShapeDtypeStruct((windows.shape[1], *image_shape), windows.dtype)
+    gather_all = partial(gather, corners=corners, template_shape=windows.shape[2:])
     (total,) = jax.linear_transpose(gather_all, canvas)(windows)
     return total
 

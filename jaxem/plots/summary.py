@@ -10,6 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from matplotlib.ticker import MaxNLocator
 
+from jaxem.model.checks import expect_one_rectangle
 from jaxem.model.params import Params
 from jaxem.solvers.result import Fit
 
@@ -37,7 +38,8 @@ def summary_figure(frame: Any, corner: Any, params: Params, runs: Fit, best: int
     Raises:
         IndexError: no such run.
     """
-    template, background, _, prior = map(np.asarray, params)
+    expect_one_rectangle(params)
+    template, background, _, prior = map(np.asarray, params[:4])
     corner = np.asarray(corner)
     height, width = template.shape
     clean = background.copy()

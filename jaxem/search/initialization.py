@@ -13,16 +13,10 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from jaxem.model.images import (
-    FRAMES_PER_PASS,
-    CenteredImages,
-    PixelMoments,
-    center,
-    moments_by_pixel,
-    pixel_moments,
-    total_up,
-)
+from jaxem.model.frames import FRAMES_PER_PASS, Frames, PixelMoments, moments_by_pixel, pixel_moments
+from jaxem.model.images import CenteredImages
 from jaxem.model.params import Params, to_pixel_values, uniform_prior
+from jaxem.model.workspace import center, total_up
 from jaxem.ops.validation import as_images, as_key, as_number
 from jaxem.ops.windows import Shape, window_sums_in_stages
 from jaxem.runtime.arguments import as_template_shape
@@ -60,7 +54,7 @@ def random_params(key: jax.Array, images: Any, template_shape: Shape) -> Params:
 
 @partial(jax.jit, static_argnames="template_shape")
 def _random_params(key: jax.Array, images: jax.Array, template_shape: Shape) -> Params:
-    moments = pixel_moments(images, min(FRAMES_PER_PASS, len(images)))
+    moments = pixel_moments(Frames(images), min(FRAMES_PER_PASS, len(images)))
     return draw_params(key, moments, images.shape[1:], template_shape)
 
 
@@ -108,7 +102,7 @@ def init_from_variance(images: Any, template_shape: Shape) -> Params:
 
 @partial(jax.jit, static_argnames="template_shape")
 def _init_from_variance(images: jax.Array, template_shape: Shape) -> Params:
-    mean, variances = moments_by_pixel(images)
+    mean, variances = (moment[0] for moment in moments_by_pixel(Frames(images)))
     sums = window_sums_in_stages(variances, template_shape)
     corner = jnp.stack(jnp.unravel_index(jnp.argmax(sums), sums.shape))
     template = lax.dynamic_slice(mean, corner, template_shape)
@@ -167,30 +161,33 @@ def init_from_crop(images: Any, template_shape: Shape, rank: Any = 0) -> Params:
 
 @partial(jax.jit, static_argnames="template_shape")
 def _init_from_crop(images: jax.Array, rank: jax.Array, template_shape: Shape) -> Params:
-    centered = center(images, min(FRAMES_PER_PASS, len(images)))
+    centered = center(Frames(images), min(FRAMES_PER_PASS, len(images)))
     number = jnp.clip(rank.astype(jnp.int32), 0, len(images) - 1)
-    sse = total_up(centered).square_sum.high
-    crop = crop_params(centered, sse, find_crops(centered, template_shape), number, template_shape)
-    return to_pixel_values(crop, centered)
+    sse = total_up(centered).square_sum.high[0]
+    return crop_params(centered, sse, find_crops(centered, template_shape), number, template_shape)
 
 
 def find_crops(images: CenteredImages, template_shape: Shape) -> Crops:
     """The candidates of `init_from_crop`."""
 
     def of_one(pixels: jax.Array) -> tuple[jax.Array, jax.Array]:
-        residuals = images._replace(pixels=pixels[None]).residuals[0]
+        residuals = images._replace(frames=Frames(pixels[None])).residuals[0, 0]
         sums = window_sums_in_stages(jnp.where(jnp.isfinite(residuals), residuals, 0) ** 2, template_shape)
         corner = jnp.stack(jnp.unravel_index(jnp.argmax(sums), sums.shape))
         return jnp.max(sums), corner.astype(jnp.int32)
 
-    largest, corners = lax.map(of_one, images.pixels)
+    largest, corners = lax.map(of_one, images.frames.pixels)
     order = jnp.argsort(-largest)
     return Crops(order.astype(jnp.int32), corners[order])
 
 
 def crop_params(images: CenteredImages, sse: jax.Array, crops: Crops, rank: jax.Array, template_shape: Shape) -> Params:
-    """The starting point of one of the crops, in internal units; the squares of all residuals sum up to `sse`."""
-    window = lax.dynamic_slice(images.pixels[crops.numbers[rank]], crops.corners[rank], template_shape)
+    """The starting point of one of the crops; the squares of all residuals sum up to `sse`, in internal units."""
+    window = lax.dynamic_slice(images.frames.pixels[crops.numbers[rank]], crops.corners[rank], template_shape)
     prior = uniform_prior(images.image_shape, template_shape, window.dtype)
-    noise_scale = jnp.sqrt(sse / images.pixels.size)
-    return Params(images.to_internal_units(window), images.mean_image, noise_scale, prior)
+    noise_scale = jnp.sqrt(sse / images.frames.pixels.size)
+    like = Params(window, images.mean_image[0], noise_scale, prior)
+    internal = like._replace(
+        template=images.to_internal_units(window)[None, None], background=images.mean_image, prior=prior[None]
+    )
+    return to_pixel_values(internal, images, like)

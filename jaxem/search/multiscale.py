@@ -11,7 +11,8 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from jaxem.model.params import Params, as_params, uniform_prior
+from jaxem.model.checks import as_params
+from jaxem.model.params import Params, uniform_prior
 from jaxem.ops.validation import as_images
 from jaxem.ops.windows import Shape
 from jaxem.runtime.arguments import as_count, as_template_shape

@@ -11,7 +11,8 @@ from typing import Any
 
 import jax
 
-from jaxem.model.images import Workspace, make_workspace
+from jaxem.model.frames import Frames
+from jaxem.model.workspace import Workspace, make_workspace
 from jaxem.ops.validation import as_images, as_key
 from jaxem.ops.windows import Shape
 from jaxem.runtime.arguments import as_count, as_template_shape
@@ -111,7 +112,7 @@ def fit_restarts_parallel(
     without_pixels, starts, stages, nothing = prepare(
         key, pixels, options, template_shape=template_shape, num_restarts=num_restarts, search=search
     )
-    workspace = without_pixels._replace(images=without_pixels.images._replace(pixels=pixels))
+    workspace = without_pixels._replace(images=without_pixels.images._replace(frames=Frames(pixels)))
     if stages is None or nothing is None:
         found = run_plain(executor, reporter, workspace, starts, options)
         return jax.device_get(_conclude_plain(workspace, found, options))
@@ -130,9 +131,9 @@ def _prepare(
     search: Search | None,
 ) -> tuple[Workspace, Starts, Stage | None, SearchProgress | None]:
     """What all runs share, without the images: a compiled program would return a copy of them."""
-    workspace = make_workspace(pixels, options.batch_size)
+    workspace = make_workspace(Frames(pixels), options.batch_size)
     starts = starting_points(key, num_restarts, workspace, template_shape, search)
-    without_pixels = workspace._replace(images=workspace.images._replace(pixels=pixels[:0]))
+    without_pixels = workspace._replace(images=workspace.images._replace(frames=Frames(pixels[:0])))
     if search is None:
         return without_pixels, starts, None, None
     stages = plan_stages(search, len(pixels), starts, options)

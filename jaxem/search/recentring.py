@@ -11,9 +11,12 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from jaxem.model.images import CenteredImages, make_workspace
-from jaxem.model.params import Params, as_params, to_internal_units, to_pixel_values, uniform_prior
+from jaxem.model.checks import as_params
+from jaxem.model.frames import Frames
+from jaxem.model.images import CenteredImages
+from jaxem.model.params import Params, to_internal_units, to_pixel_values, uniform_prior
 from jaxem.model.steps import expectation
+from jaxem.model.workspace import make_workspace
 from jaxem.ops.validation import as_images
 from jaxem.ops.windows import window_sums_in_stages
 from jaxem.solvers.options import cheapest_batch_size
@@ -55,22 +58,22 @@ def recentre(images: Any, params: Params) -> Params:
 
 @jax.jit
 def _recentre(images: jax.Array, params: Params) -> Params:
-    workspace = make_workspace(images, cheapest_batch_size(len(images), images[0].size))
-    params = to_internal_units(params, workspace.images)
-    corners = expectation(workspace, params, hard=True).corners
-    return to_pixel_values(recentred(workspace.images, params, corners), workspace.images)
+    workspace = make_workspace(Frames(images), cheapest_batch_size(len(images), images[0].size))
+    corners = expectation(workspace, to_internal_units(params, workspace.images), hard=True).best.corners
+    return recentred(workspace.images, params, corners)
 
 
 def recentred(images: CenteredImages, params: Params, corners: jax.Array) -> Params:
-    """`recentre` in the units of centred images, given the best corners (K, 2)."""
+    """`recentre`, given the best corners (K, 2)."""
     height, width = params.template.shape
+    internal = to_internal_units(params, images)
     margins = height // 2, width // 2
     around = height + 2 * margins[0], width + 2 * margins[1]
 
     def padded(array: jax.Array) -> jax.Array:
         return jnp.pad(array, [(margin, margin) for margin in margins])
 
-    shared = padded(jnp.ones_like(params.background)), padded(params.background)
+    shared = padded(jnp.ones_like(params.background)), padded(internal.background[0])
 
     def one_image(totals: tuple[jax.Array, ...], inputs: tuple[jax.Array, jax.Array]) -> tuple[Any, None]:
         pixels, corner = inputs
@@ -79,11 +82,12 @@ def recentred(images: CenteredImages, params: Params, corners: jax.Array) -> Par
         return tuple(total + cut for total, cut in zip(totals, cuts, strict=True)), None
 
     nothing = (jnp.zeros(around, params.template.dtype),) * 3
-    (seen, behind, shown), _ = lax.scan(one_image, nothing, (images.pixels, corners))
+    (seen, behind, shown), _ = lax.scan(one_image, nothing, (images.frames.pixels, corners))
     count = jnp.maximum(seen, 1)
     gains = window_sums_in_stages((shown - behind) ** 2 / count, params.template.shape)
     best = jnp.stack(jnp.unravel_index(jnp.argmax(gains), gains.shape))
-    template = lax.dynamic_slice(shown / count, best, params.template.shape)
+    shifted = internal._replace(template=lax.dynamic_slice(shown / count, best, params.template.shape)[None, None])
+    template = to_pixel_values(shifted, images, params).template
     prior = uniform_prior(images.image_shape, (height, width), template.dtype)
     here = jnp.all(best == jnp.array(margins))
     return params._replace(

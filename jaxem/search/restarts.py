@@ -13,7 +13,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from jaxem.model.images import Workspace, make_workspace
+from jaxem.model.frames import Frames
+from jaxem.model.workspace import Workspace, make_workspace
 from jaxem.ops.trees import entry, set_entry
 from jaxem.ops.validation import as_images, as_key
 from jaxem.ops.windows import Shape
@@ -148,7 +149,7 @@ def _fit_restarts(
     group_size: int,
     search: Search | None,
 ) -> Restarts:
-    workspace = make_workspace(images, options.batch_size)
+    workspace = make_workspace(Frames(images), options.batch_size)
     starts = starting_points(key, num_restarts, workspace, template_shape, search)
     return find_best(workspace, starts, group_size, search, options)
 
@@ -164,7 +165,7 @@ def starting_points(
     drawn = jax.vmap(draw)(jax.random.split(key, num_restarts))
     if search is None:
         return Starts(drawn, None)
-    read_off = init_from_variance(images.pixels, template_shape)
+    read_off = init_from_variance(images.frames.pixels, template_shape)
     return Starts(set_entry(drawn, 0, read_off), find_crops(images, template_shape))
 
 

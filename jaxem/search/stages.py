@@ -16,8 +16,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from jaxem.model.images import Workspace
-from jaxem.model.params import Params, to_internal_units, to_pixel_values
+from jaxem.model.params import Params
+from jaxem.model.workspace import Workspace
 from jaxem.ops.trees import entry, set_entry
 from jaxem.search.initialization import Crops, crop_params
 from jaxem.search.recentring import recentred
@@ -154,7 +154,7 @@ class StagedSearch:
     def nothing_found(self) -> SearchState:
         """Before the first stage."""
         starts = self.starts
-        num_images, length = len(self.workspace.images.pixels), self.options.max_iterations + 1
+        num_images, length = self.workspace.images.frames.num_images, self.options.max_iterations + 1
         zero, unknown = jnp.int32(0), jnp.full((), jnp.nan, starts.params.noise_scale.dtype)
         history, corners = jnp.full(length, unknown), jnp.zeros((num_images, 2), jnp.int32)
         nowhere = Fit(entry(starts.params, 0), unknown, history, zero, zero, zero, unknown, corners)
@@ -220,14 +220,13 @@ class StagedSearch:
         return self._em(stage).init(begin), active
 
     def _recentred(self, found: Fit) -> Params:
-        images = self.workspace.images
-        return to_pixel_values(recentred(images, to_internal_units(found.params, images), found.corners), images)
+        return recentred(self.workspace.images, found.params, found.corners)
 
     def _crop(self, number: jax.Array) -> Params:
         if self.starts.crops is None:
             return entry(self.starts.params, 0)
-        images, sse = self.workspace.images, self.workspace.totals.square_sum.high
-        return to_pixel_values(crop_params(images, sse, self.starts.crops, number, self.starts.template_shape), images)
+        images, sse = self.workspace.images, self.workspace.totals.square_sum.high[0]
+        return crop_params(images, sse, self.starts.crops, number, self.starts.template_shape)
 
 
 def _after(found: SearchState, stage: Stage, fit: Fit) -> tuple[SearchState, jax.Array]:

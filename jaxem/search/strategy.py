@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxem.model.images import Workspace
+from jaxem.model.workspace import Workspace
 from jaxem.ops.trees import set_entry
 from jaxem.ops.windows import Shape
 from jaxem.runtime.arguments import as_count, as_fraction
@@ -127,7 +127,7 @@ def plan_stages(search: Search, num_images: int, starts: Starts, options: EMOpti
 
 def run_search(workspace: Workspace, starts: Starts, search: Search, options: EMOptions) -> tuple[Fit, jax.Array]:
     """All stages of a search, to be traced: one `Fit` for each start, and the E-steps of all."""
-    stages = plan_stages(search, len(workspace.images.pixels), starts, options)
+    stages = plan_stages(search, workspace.images.frames.num_images, starts, options)
     staged = StagedSearch(workspace, starts, stages, options)
     found = staged.run(staged.nothing_found())
     return conclude(found, EM(workspace, options).run(found.best.params) if options.hard else None)

@@ -12,8 +12,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxem.model.images import Workspace
 from jaxem.model.params import Params
+from jaxem.model.workspace import Workspace
 from jaxem.ops.trees import entry
 from jaxem.runtime.compilation import jit
 from jaxem.runtime.executor import Executor, Task

@@ -11,11 +11,13 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from jaxem.model.images import Workspace
-from jaxem.model.objective import visible_counts
+from jaxem.model.appearances import IDENTITY, appearances_of, geometry_of
+from jaxem.model.likelihood import channel_variances
+from jaxem.model.objective import visible_weight
 from jaxem.model.params import Params, to_internal_units
+from jaxem.model.workspace import Workspace
 from jaxem.ops import fourier
-from jaxem.ops.windows import coverage_in_stages, window_sums_in_stages
+from jaxem.ops.windows import Geometry, coverage_in_stages, roll_up, unroll, window_sums_in_stages
 from jaxem.runtime.text import plural
 from jaxem.solvers.result import Fit, Status
 
@@ -58,35 +60,63 @@ class Diagnostics(NamedTuple):
 
 
 def diagnose(
-    workspace: Workspace, best: Fit, runs: Fit, num_steps: jax.Array, prior_smoothing: jax.Array
+    workspace: Workspace,
+    best: Fit,
+    runs: Fit,
+    num_steps: jax.Array,
+    prior_smoothing: jax.Array,
+    transforms: tuple[str, ...] = IDENTITY,
 ) -> Diagnostics:
     """Diagnostics of the best of the runs, which are stacked along a leading axis; to be traced."""
-    images, num_images = workspace.images, len(workspace.images.pixels)
+    images, num_images = workspace.images, workspace.totals.num_images
     params = to_internal_units(best.params, images)
-    differences = jnp.mean((runs.params.template - best.params.template[None]) ** 2, axis=(1, 2))
-    agree = (differences <= best.params.noise_scale**2 / num_images) | (runs.elbo == best.elbo)
+    squares = (runs.params.template - best.params.template[None]) ** 2
+    differences = jnp.mean(squares, axis=tuple(range(1, squares.ndim)))
+    agree = (differences <= jnp.mean(best.params.noise_scale**2) / num_images) | (runs.elbo == best.elbo)
     others = jnp.where(jnp.isfinite(runs.elbo) & ~agree, runs.elbo, -jnp.inf)
     counts = params.prior * (num_images + prior_smoothing) - prior_smoothing / params.prior.size
-    visible = visible_counts(coverage_in_stages(counts, params.template.shape), jnp.asarray(num_images, counts.dtype))
+    visible = visible_weight(_hidden(counts, params, transforms), num_images)
     return Diagnostics(
         best.elbo - jnp.max(others),
         jnp.sum(agree, dtype=jnp.int32),
         num_steps,
         jnp.exp(best.entropy),
-        contrast(params),
+        contrast(params, transforms),
         jnp.sum(visible == 0, dtype=jnp.int32),
-        params.noise_scale**2 <= NEAR_FLOOR * images.variance_floor,
+        jnp.all(params.noise_scale**2 <= NEAR_FLOOR * images.variance_floor),
     )
 
 
-def contrast(params: Params) -> jax.Array:
-    """Mean over the prior of |F - B under it|^2 / s^2."""
-    template, background, noise_scale, prior = params
-    transformed = fourier.transform_template(template, background.shape)
-    spectra = fourier.transform_pairs(background[None], background.shape)
-    cross = fourier.correlate_pairs(spectra, transformed, template.shape)[0]
-    squares = jnp.sum(template**2) - 2 * cross + window_sums_in_stages(background**2, template.shape)
-    return jnp.sum(prior * squares) / noise_scale**2
+def contrast(params: Params, transforms: tuple[str, ...] = IDENTITY) -> jax.Array:
+    """Mean over the prior of |F - B under it|^2 / s^2, of parameters in internal units."""
+    geometry, appearances = geometry_of(params), appearances_of(params, transforms)
+    masked, supports, background = appearances.masked, appearances.supports, params.background
+    cross = _correlate(background, masked, geometry)
+    if supports is None:
+        behind = window_sums_in_stages(unroll(background**2, geometry), geometry.template)[None]
+    else:
+        behind = _correlate(background**2, supports, geometry)
+    squares = jnp.sum(masked * appearances.templates, axis=(-2, -1), keepdims=True) - 2 * cross + behind
+    by_corner = jnp.sum(squares / channel_variances(params)[None, :, None, None], axis=1)
+    return jnp.sum(params.prior * by_corner) / jnp.sum(params.prior)
+
+
+def _correlate(image: jax.Array, templates: jax.Array, geometry: Geometry) -> jax.Array:
+    """Channel by channel, (C, H, W), (Z, C or 1, h, w) -> (Z, C, P, Q)."""
+    spectra = fourier.transform_pairs(image[None], geometry.image) * fourier.transform_template(
+        templates, geometry.image
+    )
+    return fourier.pairs_of(spectra, geometry.positions)[: len(templates)]
+
+
+def _hidden(counts: jax.Array, params: Params, transforms: tuple[str, ...]) -> jax.Array:
+    """How many templates hide each pixel, (H, W), by how many are at each corner (Z, P, Q)."""
+    geometry, supports = geometry_of(params), appearances_of(params, transforms).supports
+    if supports is None:
+        return roll_up(coverage_in_stages(jnp.sum(counts, axis=0), geometry.template), geometry)
+    spectra = fourier.transform_pairs(counts[None], geometry.image)[0]
+    spread = spectra * jnp.conj(fourier.transform_template(supports[:, 0], geometry.image))
+    return fourier.pairs_of(jnp.sum(spread, axis=0)[None], geometry.image)[0]
 
 
 def warnings(best: Fit, diagnostics: Diagnostics, num_runs: int) -> list[str]:

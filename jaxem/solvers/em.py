@@ -15,11 +15,12 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from jaxem.model.images import Workspace
+from jaxem.model.likelihood import channel_variances, positions_of
 from jaxem.model.objective import log_density, log_smoothing, mean_entropy, penalized
 from jaxem.model.params import Params, to_internal_units, to_pixel_values
-from jaxem.model.statistics import Expectation, LogLikelihoodRatio, SufficientStatistics
+from jaxem.model.statistics import Expectation, LogLikelihoodRatio, nothing_expected, nothing_found
 from jaxem.model.steps import expectation, update
+from jaxem.model.workspace import Workspace
 from jaxem.ops import double_word
 from jaxem.ops.double_word import DoubleWord
 from jaxem.ops.trees import select
@@ -146,18 +147,12 @@ class EM:
         """Before the first E-step, which only evaluates where the run starts."""
         images = self.workspace.images
         start = to_internal_units(params, images)
-        zeros = jax.tree.map(jnp.zeros_like, start)
-        nothing = SufficientStatistics(
-            counts=zeros.prior,
-            covered=zeros.background,
-            template_sum=zeros.template,
-            covered_sum=zeros.background,
-        )
-        unknown = double_word.double_word(jnp.full_like(start.noise_scale, jnp.nan))
-        ratio = LogLikelihoodRatio(unknown, unknown, unknown)
+        unknown = double_word.double_word(jnp.full((), jnp.nan, start.template.dtype))
+        by_channel = double_word.double_word(jnp.full(start.background.shape[:1], jnp.nan, start.template.dtype))
+        ratio = LogLikelihoodRatio(by_channel, unknown, unknown)
         return EMState(
             params=start,
-            expected=Expectation(nothing, ratio, jnp.zeros((len(images.pixels), 2), jnp.int32)),
+            expected=Expectation(nothing_expected(images, start), ratio, nothing_found(images, start)),
             elbo=unknown,
             history=jnp.full(self.options.max_iterations + 1, jnp.nan, start.template.dtype),
             num_scheduled=jnp.int32(0),
@@ -188,16 +183,20 @@ class EM:
     def finish(self, state: EMState) -> Fit:
         """What was found; where the start was only evaluated, the start to the bit."""
         images, totals, _ = self.workspace
+        best = positions_of(state.expected.best, None, state.initial, self.options.transforms)
         status = jnp.where(state.status == Status.RUNNING, Status.MAX_ITERATIONS, state.status).astype(jnp.int32)
         return Fit(
-            params=select(state.num_steps > 1, to_pixel_values(state.params, images), state.initial),
+            params=select(state.num_steps > 1, to_pixel_values(state.params, images, state.initial), state.initial),
             elbo=jnp.where(state.num_evaluated > 0, state.elbo.high, jnp.nan),
             history=state.history,
             num_iterations=jnp.maximum(state.num_evaluated - 1, 0),
             status=status,
             num_scheduled=state.num_scheduled,
             entropy=mean_entropy(images, totals, state.params, state.expected),
-            corners=state.expected.corners,
+            corners=best.corners,
+            best_template=best.template,
+            best_transform=best.transform,
+            present=best.present,
         )
 
     def _step(self, state: EMState) -> EMState:
@@ -207,7 +206,8 @@ class EM:
     def _propose(self, state: EMState) -> Params:
         """M-step, or an extrapolation of two; at first the start unchanged, so that the loop holds the only E-step."""
         images, totals, _ = self.workspace
-        params = update(images, totals, state.expected.statistics, self._m_step_smoothing(state))
+        statistics, smoothing = state.expected.statistics, self._m_step_smoothing(state)
+        params = update(images, totals, statistics, smoothing, state.params, fixed=self.options.fixed)
         if self._may_extrapolate:
             ahead = extrapolate(state.previous, state.params, params)
             params = select(state.extrapolates, ahead, params)
@@ -221,7 +221,7 @@ class EM:
         # An E-step at a temperature is an ordinary one with more noise.
         temperature = 1 / self._e_step_inverse_temperature(state)
         tempered = params._replace(noise_scale=params.noise_scale * jnp.sqrt(temperature))
-        expected = expectation(self.workspace, tempered, hard=self.options.hard)
+        expected = expectation(self.workspace, tempered, hard=self.options.hard, transforms=self.options.transforms)
         density = log_density(images, totals, params, expected.ratio)
         objective = penalized(density, log_smoothing(params.prior, self.options.prior_smoothing))
         gain = double_word.subtract(objective, state.elbo).high
@@ -279,8 +279,8 @@ class EM:
         return lax.cond(outcome == Outcome.REJECTED, lambda: rejected, lambda: kept)
 
     @property
-    def _num_images(self) -> int:
-        return len(self.workspace.images.pixels)
+    def _num_images(self) -> jax.Array:
+        return self.workspace.totals.num_images
 
     @property
     def _may_extrapolate(self) -> bool:
@@ -310,8 +310,8 @@ class EM:
     def _rounding(self, state: EMState) -> jax.Array:
         """How much the objective can fall by rounding: by that of its own size, and of the squared errors in it."""
         images, totals, _ = self.workspace
-        sse = totals.square_sum.high + self._num_images * jnp.sum(images.mean_image**2)
-        size = jnp.abs(state.elbo.high) + sse / (2 * state.params.noise_scale**2)
+        sse = totals.square_sum.high + jnp.sum(totals.total_weight * images.mean_image**2, axis=(1, 2))
+        size = jnp.abs(state.elbo.high) + jnp.sum(sse / (2 * channel_variances(state.params)))
         return ROUNDING_EPS * jnp.finfo(size.dtype).eps * size
 
 
@@ -322,4 +322,9 @@ def _keep_possible(new: Params, old: Params) -> Params:
     that would freeze the first positions that a run hits on.
     """
     smallest = jnp.finfo(new.prior.dtype).tiny
-    return new._replace(prior=jnp.maximum(new.prior, jnp.where(old.prior > 0, smallest, 0)))
+
+    def keep(new: jax.Array, old: jax.Array) -> jax.Array:
+        return jnp.maximum(new, jnp.where(old > 0, smallest, 0))
+
+    absent = None if new.absent is None or old.absent is None else keep(new.absent, old.absent)
+    return new._replace(prior=keep(new.prior, old.prior), absent=absent)

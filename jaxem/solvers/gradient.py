@@ -6,7 +6,7 @@ answer by automatic differentiation alone. Source: ``docs/search.md``, *Gradient
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -15,14 +15,18 @@ import jax.numpy as jnp
 import optax
 from jax import lax
 
-from jaxem.model.images import CenteredImages, center
+from jaxem.model.appearances import IDENTITY, as_transforms, geometry_of
+from jaxem.model.checks import as_fixed, as_params
+from jaxem.model.frames import Frames, as_frames
+from jaxem.model.images import CenteredImages
 from jaxem.model.likelihood import shared_terms
 from jaxem.model.objective import log_smoothing
-from jaxem.model.params import Params, as_params, to_internal_units, to_pixel_values
+from jaxem.model.params import Params, to_internal_units, to_pixel_values
 from jaxem.model.steps import log_evidence, posterior
+from jaxem.model.workspace import center
 from jaxem.ops.batching import over_batches
 from jaxem.ops.trees import select
-from jaxem.ops.validation import as_images, as_key, as_number
+from jaxem.ops.validation import as_key, as_number
 from jaxem.runtime.arguments import as_count
 from jaxem.runtime.compilation import jit
 from jaxem.runtime.errors import ArgumentTypeError, ArgumentValueError
@@ -44,6 +48,10 @@ def fit(
     minibatch_size: int | None = None,
     max_iterations: int = 100,
     tolerance: Any = 1e-6,
+    weights: Any = None,
+    frame_weights: Any = None,
+    transforms: Any = IDENTITY,
+    fixed: Sequence[str] = (),
 ) -> Fit:
     """Raise the log likelihood by gradients.
 
@@ -53,7 +61,7 @@ def fit(
     pass over the images: one step on all of them, or one on each of the mini-batches, drawn without replacement.
 
     Args:
-        images: (K, H, W), pixel values; integers are promoted. Use float64 for more than five digits.
+        images: (K, H, W) or (K, H, W, C), pixel values; integers are promoted. Use float64 for more than five digits.
         params: where to start; a prior of zero counts as the smallest number above.
         optimizer: as `optax.lbfgs()` for whole passes or `optax.adam(0.01)` for mini-batches (static; keep the object,
             since each new one compiles anew).
@@ -64,6 +72,10 @@ def fit(
         max_iterations: at most so many passes (static).
         tolerance: the smallest gain of a pass that counts as progress, nats per image (traced). A pass of mini-batches
             may fall; that ends nothing.
+        weights: as for `jaxem.fit`.
+        frame_weights: as for `jaxem.fit`.
+        transforms: as for `jaxem.fit`.
+        fixed: as for `jaxem.fit`.
 
     Returns:
         `Fit`. Its objective is the one above, of all images, also with mini-batches; entropy and corners are left out
@@ -83,25 +95,28 @@ def fit(
 
     Source: ``docs/search.md``, *Gradients*.
     """
-    images = as_images(images)
-    params = as_params(params, images.shape[1:], images.dtype)
+    frames, transforms = as_frames(images, weights, frame_weights), as_transforms(transforms)
+    dtype = frames.pixels.dtype
+    params = as_params(params, frames.pixels.shape[1:], dtype, transforms)
     if not (hasattr(optimizer, "init") and hasattr(optimizer, "update")):
         raise ArgumentTypeError("optimizer", f"must be one of optax, such as optax.lbfgs(), but is {optimizer!r}.")
     if minibatch_size is not None:
-        minibatch_size = as_count("minibatch_size", minibatch_size, at_least=1, at_most=len(images))
+        minibatch_size = as_count("minibatch_size", minibatch_size, at_least=1, at_most=frames.num_images)
         if key is None:
             raise ArgumentValueError("key", "is needed to draw mini-batches; give one, such as jax.random.key(0).")
         key = as_key(key)
     return _fit(
-        images,
+        frames,
         params,
         key,
-        as_number("prior_smoothing", prior_smoothing, images.dtype, at_least=0),
-        as_number("tolerance", tolerance, images.dtype),
+        as_number("prior_smoothing", prior_smoothing, dtype, at_least=0),
+        as_number("tolerance", tolerance, dtype),
         optimizer=optimizer,
         penalty=penalty,
         minibatch_size=minibatch_size,
         max_iterations=as_count("max_iterations", max_iterations, at_least=0),
+        transforms=transforms,
+        fixed=as_fixed(fixed),
     )
 
 
@@ -115,9 +130,9 @@ class _Carry(NamedTuple):
     status: jax.Array
 
 
-@partial(jit, static_argnames=("optimizer", "penalty", "minibatch_size", "max_iterations"))
+@partial(jit, static_argnames=("optimizer", "penalty", "minibatch_size", "max_iterations", "transforms", "fixed"))
 def _fit(
-    images: jax.Array,
+    frames: Frames,
     params: Params,
     key: jax.Array | None,
     prior_smoothing: jax.Array,
@@ -126,17 +141,22 @@ def _fit(
     penalty: Callable[[Params], jax.Array] | None,
     minibatch_size: int | None,
     max_iterations: int,
+    transforms: tuple[str, ...],
+    fixed: tuple[str, ...],
 ) -> Fit:
-    num_images = len(images)
-    centered = center(images, min(BATCH_SIZE, num_images))
+    num_images = frames.num_images
+    centered = center(frames, min(BATCH_SIZE, num_images))
+    start = to_internal_units(params, centered)
+    total_count = jnp.sum(frames.counts(jnp.ones(num_images, frames.pixels.dtype)))
+    held = {name: getattr(start, name) for name in ("opacity", *fixed)}
     ascend = optax.with_extra_args_support(optimizer)
 
     def negative(free: Unconstrained, part: CenteredImages) -> jax.Array:
         """What the optimiser minimises, from a part of the images, for the whole."""
-        params = _to_params(free, centered)
-        likelihood = _log_likelihood(part, params) * (num_images / len(part.pixels))
-        extra = 0 if penalty is None else penalty(to_pixel_values(params, centered))
-        return extra - likelihood - log_smoothing(params.prior, prior_smoothing)
+        internal = _to_internal(free, centered, held)
+        likelihood = _log_likelihood(part, internal, transforms) * (num_images / part.frames.num_images)
+        extra = 0 if penalty is None else penalty(to_pixel_values(internal, centered, params))
+        return extra - likelihood - log_smoothing(internal.prior, prior_smoothing)
 
     def whole_step(carry: _Carry) -> tuple[Unconstrained, Any]:
         def value(free: Unconstrained) -> jax.Array:
@@ -152,7 +172,7 @@ def _fit(
 
         def one_step(so_far: tuple[Unconstrained, Any], which: jax.Array) -> tuple[tuple[Unconstrained, Any], None]:
             free, state = so_far
-            part = centered._replace(pixels=images[which])
+            part = centered._replace(frames=frames.batch(jax.tree.map(lambda leaf: leaf[which], frames.own)))
 
             def value(free: Unconstrained) -> jax.Array:
                 return negative(free, part)
@@ -171,50 +191,54 @@ def _fit(
             free, state = minibatch_steps(carry, key, minibatch_size)
         objective, gradient = jax.value_and_grad(negative)(free, centered)
         gain = carry.objective - objective
-        still = (gain >= 0) & ((gain < tolerance * num_images) | (gain == 0) & (tolerance >= 0))
+        still = (gain >= 0) & ((gain < tolerance * total_count) | (gain == 0) & (tolerance >= 0))
         status = jnp.where(still, Status.CONVERGED, Status.RUNNING).astype(jnp.int32)
         num_iterations = carry.num_iterations + 1
         history = carry.history.at[num_iterations].set(-objective)
         new = _Carry(free, state, objective, gradient, history, num_iterations, status)
         rejected = carry._replace(status=jnp.int32(Status.NONFINITE))
-        sound = jnp.all(jnp.array([jnp.all(jnp.isfinite(leaf)) for leaf in (objective, *gradient, *free)]))
+        sound = jnp.all(
+            jnp.array([jnp.all(jnp.isfinite(leaf)) for leaf in jax.tree.leaves((objective, gradient, free))])
+        )
         return select(sound, new, rejected)
 
     def unfinished(carry: _Carry) -> jax.Array:
         return (carry.status == Status.RUNNING) & (carry.num_iterations < max_iterations)
 
-    free = _to_free(params, centered)
+    free = _to_free(start)
     objective, gradient = jax.value_and_grad(negative)(free, centered)
     history = jnp.full(max_iterations + 1, jnp.nan, objective.dtype).at[0].set(-objective)
     status = jnp.where(jnp.isfinite(objective), Status.RUNNING, Status.NONFINITE).astype(jnp.int32)
     begin = _Carry(free, ascend.init(free), objective, gradient, history, jnp.int32(0), status)
     end = lax.while_loop(unfinished, step, begin)
     status = jnp.where(end.status == Status.RUNNING, Status.MAX_ITERATIONS, end.status).astype(jnp.int32)
-    reached = to_pixel_values(_to_params(end.free, centered), centered)
+    reached = to_pixel_values(_to_internal(end.free, centered, held), centered, params)
     found = select(end.num_iterations > 0, reached, params)
     unknown, nowhere = jnp.full_like(end.objective, jnp.nan), jnp.full((num_images, 2), -1, jnp.int32)
     return Fit(found, -end.objective, end.history, end.num_iterations, status, jnp.int32(0), unknown, nowhere)
 
 
-def _to_free(params: Params, images: CenteredImages) -> Unconstrained:
-    """With a root of A that never vanishes, since its gradient would vanish with it."""
-    internal = to_internal_units(params, images)
-    smallest = jnp.finfo(internal.prior.dtype).eps
-    return to_unconstrained(internal._replace(prior=jnp.maximum(internal.prior, smallest / internal.prior.size)))
+def _to_free(internal: Params) -> Unconstrained:
+    """With roots of A that never vanish, since their gradients would vanish with them."""
+    smallest = jnp.finfo(internal.prior.dtype).eps / internal.prior.size
+    absent = None if internal.absent is None else jnp.maximum(internal.absent, smallest)
+    return to_unconstrained(internal._replace(prior=jnp.maximum(internal.prior, smallest), absent=absent))
 
 
-def _to_params(free: Unconstrained, images: CenteredImages) -> Params:
+def _to_internal(free: Unconstrained, images: CenteredImages, held: dict[str, Any]) -> Params:
     params = from_unconstrained(free)
-    return params._replace(noise_scale=jnp.sqrt(jnp.maximum(params.noise_scale**2, images.variance_floor)))
+    noise_scale = jnp.sqrt(jnp.maximum(params.noise_scale**2, images.variance_floor))
+    return params._replace(noise_scale=noise_scale)._replace(**held)
 
 
-def _log_likelihood(images: CenteredImages, params: Params) -> jax.Array:
+def _log_likelihood(images: CenteredImages, params: Params, transforms: tuple[str, ...]) -> jax.Array:
     """Of all the images, in batches whose derivatives are made anew and not kept."""
+    frames, geometry = images.frames, geometry_of(params)
 
     @jax.checkpoint
-    def one_batch(pixels: jax.Array, weights: jax.Array, _: None) -> tuple[jax.Array, None]:
-        batch = images._replace(pixels=pixels)
-        summary = posterior(batch, shared_terms(batch, params), params.template.shape, hard=False)[1]
-        return jnp.sum(weights * log_evidence(batch, params, summary)), None
+    def one_batch(own: Any, weights: jax.Array, _: None) -> tuple[jax.Array, None]:
+        batch = images._replace(frames=frames.batch(own))
+        summary = posterior(batch, shared_terms(batch, params, transforms), geometry, hard=False)[1]
+        return jnp.sum(batch.frames.counts(weights) * log_evidence(batch, params, summary, transforms)), None
 
-    return over_batches(one_batch, images.pixels, min(BATCH_SIZE, len(images.pixels)))[0]
+    return over_batches(one_batch, frames.own, min(BATCH_SIZE, frames.num_images))[0]

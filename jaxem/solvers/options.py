@@ -7,6 +7,7 @@ from typing import Any
 
 import jax
 
+from jaxem.model.appearances import IDENTITY
 from jaxem.ops.validation import as_number
 from jaxem.runtime.arguments import as_count
 
@@ -30,6 +31,8 @@ class EMOptions:
     max_iterations   at most so many iterations (static)
     batch_size       images worked on at a time (static)
     accelerate       extrapolate where EM is slow, see `squarem` (static)
+    transforms       that templates may be under, names of `appearances.MIRRORED_AND_TURNED` (static)
+    fixed            fields of `Params` that stay as they are (static)
     ===============  ==========================================================================================
     """
 
@@ -39,6 +42,8 @@ class EMOptions:
     max_iterations: int
     batch_size: int
     accelerate: bool = False
+    transforms: tuple[str, ...] = IDENTITY
+    fixed: tuple[str, ...] = ()
 
     @property
     def soft(self) -> EMOptions:
@@ -49,7 +54,7 @@ class EMOptions:
 jax.tree_util.register_dataclass(
     EMOptions,
     data_fields=["prior_smoothing", "tolerance"],
-    meta_fields=["hard", "max_iterations", "batch_size", "accelerate"],
+    meta_fields=["hard", "max_iterations", "batch_size", "accelerate", "transforms", "fixed"],
 )
 
 
@@ -63,6 +68,8 @@ def em_options(
     batch_size: int | None,
     accelerate: bool = False,
     group_size: int = 1,
+    transforms: tuple[str, ...] = IDENTITY,
+    fixed: tuple[str, ...] = (),
 ) -> EMOptions:
     """The options, checked; runs side by side under ``vmap`` share the size of a batch."""
     if batch_size is None:
@@ -74,6 +81,8 @@ def em_options(
         max_iterations=as_count("max_iterations", max_iterations, at_least=0),
         batch_size=as_count("batch_size", batch_size, at_least=1),
         accelerate=bool(accelerate),
+        transforms=transforms,
+        fixed=fixed,
     )
 
 

@@ -56,6 +56,9 @@ class Fit(NamedTuple):
     entropy         ()                     mean entropy of the posteriors, nats; its exponential is the effective number
                                            of positions an image
     corners         (K, 2) int32           the best corner of each image: row, column of the window's upper left pixel
+    best_template   (K,) int32 or None     number of the template there; None: there is one
+    best_transform  (K,) int32 or None     number of the transform there; None: there is one
+    present         (K,) bool or None      whether there is a template at all; None: there always is
     ==============  =====================  ===================================================================
 
     The objective is the ELBO at the exact posterior, that is the log likelihood; in hard EM the log joint of the images
@@ -70,3 +73,6 @@ class Fit(NamedTuple):
     num_scheduled: jax.Array
     entropy: jax.Array
     corners: jax.Array
+    best_template: jax.Array | None = None
+    best_transform: jax.Array | None = None
+    present: jax.Array | None = None

@@ -5,15 +5,17 @@ Derivations: ``docs/search.md``, *The loop*.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-import jax
 import jax.numpy as jnp
 
-from jaxem.model.images import Workspace, make_workspace
-from jaxem.model.params import Params, as_params
-from jaxem.ops.validation import as_images
+from jaxem.model.appearances import IDENTITY, as_transforms
+from jaxem.model.checks import as_fixed, as_params
+from jaxem.model.frames import Frames, as_frames
+from jaxem.model.params import Params
+from jaxem.model.workspace import Workspace, make_workspace
 from jaxem.runtime.compilation import jit
 from jaxem.solvers.em import EM
 from jaxem.solvers.options import EMOptions, em_options
@@ -32,12 +34,16 @@ def fit(
     batch_size: int | None = None,
     schedule: Schedule | None = None,
     accelerate: bool = False,
+    weights: Any = None,
+    frame_weights: Any = None,
+    transforms: Any = IDENTITY,
+    fixed: Sequence[str] = (),
 ) -> Fit:
     """Run EM from given parameters until an iteration gains less than the tolerance.
 
     Args:
-        images: (K, H, W), pixel values; integers are promoted.
-        params: where to start.
+        images: (K, H, W) or (K, H, W, C), pixel values; integers are promoted.
+        params: where to start, and what is in the model: see `Params`.
         hard: hard EM, one corner an image instead of probabilities (static).
         prior_smoothing: alpha >= 0, pseudo-counts spread evenly over all corners (traced).
         max_iterations: at most so many iterations (static).
@@ -48,6 +54,11 @@ def fit(
         schedule: soft steps to make before, for example `annealing()`; none by default. The history starts after them.
         accelerate: near convergence extrapolate after every second iteration, and go back if the objective has fallen;
             such an iteration repeats the objective in the history. It pays for long runs; hard EM has none (static).
+        weights: of the pixels, broadcastable to (K, H, W): the noise of a pixel has variance s^2 / w, and one of weight
+            zero, which may hold anything, was not observed (traced).
+        frame_weights: (K,), as how many equal images each counts; one of zero counts for nothing (traced).
+        transforms: that a template may be under, as for `e_step` (static).
+        fixed: names of fields of `Params` that keep their values (static).
 
     Returns:
         `Fit`.
@@ -66,23 +77,25 @@ def fit(
 
     Source: ``docs/search.md``, *The loop*.
     """
-    images = as_images(images)
-    params = as_params(params, images.shape[1:], images.dtype)
+    frames, transforms = as_frames(images, weights, frame_weights), as_transforms(transforms)
+    params = as_params(params, frames.pixels.shape[1:], frames.pixels.dtype, transforms)
     options = em_options(
-        images,
+        frames.pixels,
         hard=hard,
         prior_smoothing=prior_smoothing,
         max_iterations=max_iterations,
         tolerance=tolerance,
         batch_size=batch_size,
         accelerate=accelerate,
+        transforms=transforms,
+        fixed=as_fixed(fixed),
     )
-    return _fit(images, params, None if schedule is None else as_schedule(schedule, images.dtype), options)
+    return _fit(frames, params, None if schedule is None else as_schedule(schedule, frames.pixels.dtype), options)
 
 
 @jit
-def _fit(images: jax.Array, params: Params, schedule: Schedule | None, options: EMOptions) -> Fit:
-    return run_after(schedule, make_workspace(images, options.batch_size), params, options)
+def _fit(frames: Frames, params: Params, schedule: Schedule | None, options: EMOptions) -> Fit:
+    return run_after(schedule, make_workspace(frames, options.batch_size), params, options)
 
 
 def run_after(schedule: Schedule | None, workspace: Workspace, params: Params, options: EMOptions) -> Fit:

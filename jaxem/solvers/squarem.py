@@ -25,16 +25,20 @@ def extrapolate(first: Params, second: Params, third: Params) -> Params:
     start, middle, end = map(to_unconstrained, (first, second, third))
     step = jax.tree.map(jnp.subtract, middle, start)
     bend = jax.tree.map(lambda x, y, z: (z - y) - (y - x), start, middle, end)
-    variance = second.noise_scale**2
-    weights = jnp.stack(
-        [1 / variance, 1 / variance, jnp.full_like(variance, 2 * first.background.size), jnp.full_like(variance, 4)]
-    )
+    variance = jnp.mean(second.noise_scale**2)
+    # Of ln s what all pixels say, shared among the channels that have noise scales of their own.
+    per_scale = 2 * first.background.size / second.noise_scale.size
+    information = [1 / variance, 1 / variance, *(jnp.full_like(variance, size) for size in (per_scale, 4, 4))]
 
     def squared_length(change: Unconstrained) -> jax.Array:
-        return jnp.sum(weights * jnp.stack([jnp.sum(leaf**2) for leaf in change]))
+        leaves = [(leaf, weight) for leaf, weight in zip(change, information, strict=True) if leaf is not None]
+        weights = jnp.stack([weight for _, weight in leaves])
+        return jnp.sum(weights * jnp.stack([jnp.sum(leaf**2) for leaf, _ in leaves]))
 
     tiny = jnp.finfo(variance.dtype).tiny
     length = jnp.sqrt(squared_length(step) / jnp.maximum(squared_length(bend), tiny))
     length = jnp.clip(length, 1, MAX_STEP_LENGTH)
     ahead = jax.tree.map(lambda x, one, change: x + 2 * length * one + length**2 * change, start, step, bend)
-    return from_unconstrained(ahead._replace(prior_root=jnp.maximum(ahead.prior_root, 0)))
+    absent_root = None if ahead.absent_root is None else jnp.maximum(ahead.absent_root, 0)
+    ahead = ahead._replace(prior_root=jnp.maximum(ahead.prior_root, 0), absent_root=absent_root)
+    return from_unconstrained(ahead, second.opacity)

@@ -11,7 +11,7 @@ from jaxem.model.params import Params
 
 
 class Unconstrained(NamedTuple):
-    """F, B, ln s, and the square roots of A times any factor.
+    """F, B, ln s, and the square roots of A and A_0 times any factor; the opacity comes along as it is.
 
     Square roots of a distribution lie on a sphere, on which equal lengths are equal amounts of Fisher information.
     """
@@ -20,15 +20,21 @@ class Unconstrained(NamedTuple):
     background: jax.Array
     log_noise_scale: jax.Array
     prior_root: jax.Array
+    absent_root: jax.Array | None = None
 
 
 def to_unconstrained(params: Params) -> Unconstrained:
     """The parameters without their constraints."""
-    template, background, noise_scale, prior = params
-    return Unconstrained(template, background, jnp.log(noise_scale), jnp.sqrt(prior))
+    template, background, noise_scale, prior, absent, _ = params
+    absent_root = None if absent is None else jnp.sqrt(absent)
+    return Unconstrained(template, background, jnp.log(noise_scale), jnp.sqrt(prior), absent_root)
 
 
-def from_unconstrained(free: Unconstrained) -> Params:
+def from_unconstrained(free: Unconstrained, opacity: jax.Array | None = None) -> Params:
     """Back: a positive noise scale, and a prior that sums to one."""
-    squares = free.prior_root**2
-    return Params(free.template, free.background, jnp.exp(free.log_noise_scale), squares / jnp.sum(squares))
+    squares, absent = free.prior_root**2, None
+    total = jnp.sum(squares)
+    if free.absent_root is not None:
+        total = total + free.absent_root**2
+        absent = free.absent_root**2 / total
+    return Params(free.template, free.background, jnp.exp(free.log_noise_scale), squares / total, absent, opacity)

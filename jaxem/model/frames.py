@@ -1,0 +1,219 @@
+"""The images as they came, how much of them counts, and what their pixels look like.
+
+Derivations: ``docs/model.md``, *Weights*.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+
+from jaxem.ops.batching import over_batches
+from jaxem.ops.validation import as_images, as_weights, expect_shape
+from jaxem.ops.windows import Shape
+from jaxem.runtime.errors import ArgumentValueError
+
+FRAMES_PER_PASS = 32  # in passes that only look at pixels
+
+
+class Frames(NamedTuple):
+    """What came: images, and how much each of their pixels and each of them counts.
+
+    ==============  =====================  ===================================================================
+    field           shape                  meaning
+    ==============  =====================  ===================================================================
+    pixels          (K, H, W), with        X_k as they came, pixel value
+                    channels (K, H, W, C)
+    weights         (K, H, W) or None      w_k: a pixel's noise has variance s^2 / w, and a pixel of weight zero
+                                           was not observed; None where all images share them
+    frame_weights   (K,) or None           as how many equal images each one counts; None: as one
+    shared_weights  (H, W) or None         the weights that all images share; None: one, or they have their own
+    ==============  =====================  ===================================================================
+    """
+
+    pixels: jax.Array
+    weights: jax.Array | None = None
+    frame_weights: jax.Array | None = None
+    shared_weights: jax.Array | None = None
+
+    @property
+    def num_images(self) -> int:
+        """K."""
+        return len(self.pixels)
+
+    @property
+    def image_shape(self) -> Shape:
+        """(H, W)."""
+        return self.pixels.shape[1:3]
+
+    @property
+    def channels_first(self) -> jax.Array:
+        """The pixels as (K, C, H, W)."""
+        return jnp.moveaxis(self.pixels, -1, 1) if self.pixels.ndim == 4 else self.pixels[:, None]
+
+    @property
+    def pixel_weights(self) -> jax.Array | None:
+        """The weights, whoever shares them, (K or 1, 1, H, W); None: one."""
+        if self.weights is not None:
+            return self.weights[:, None]
+        return None if self.shared_weights is None else self.shared_weights[None, None]
+
+    def counts(self, weights: jax.Array) -> jax.Array:
+        """How often each image counts, (K,): weights of the batch, zero or one, times frequencies."""
+        return weights if self.frame_weights is None else weights * self.frame_weights
+
+    def observed(self, pixels: jax.Array, otherwise: jax.Array | float = 0.0) -> jax.Array:
+        """Pixels (K, C, H, W), something else where they were not observed, so that anything may stand there."""
+        weights = self.pixel_weights
+        return pixels if weights is None else jnp.where(weights > 0, pixels, otherwise)
+
+    def weighted(self, pixels: jax.Array) -> jax.Array:
+        """Pixels (K, C, H, W) times their weights."""
+        weights = self.pixel_weights
+        return pixels if weights is None else weights * pixels
+
+    @property
+    def own(self) -> tuple[jax.Array, jax.Array | None, jax.Array | None]:
+        """What each image has for itself, which batches are cut from."""
+        return self.pixels, self.weights, self.frame_weights
+
+    def batch(self, own: tuple[jax.Array, jax.Array | None, jax.Array | None]) -> Frames:
+        """Some of the images, by what they have for themselves."""
+        return Frames(*own, self.shared_weights)
+
+
+def as_frames(images: Any, weights: Any = None, frame_weights: Any = None) -> Frames:
+    """The stack, and how much of it counts, checked.
+
+    Args:
+        images: (K, H, W) or, with channels, (K, H, W, C), pixel values; integers are promoted.
+        weights: of the pixels, broadcastable to (K, H, W); those of one image, or of all alike, are shared.
+        frame_weights: of the images, (K,).
+
+    Raises:
+        ValueError, TypeError: shapes or dtypes that do not fit, negative weights.
+    """
+    images = as_images(images, with_channels=True)
+    frames = Frames(images)
+    if weights is not None:
+        whole = as_pixel_weights(weights, images)[:, 0]
+        is_shared = len(whole) < len(images) or len(images) == 1
+        frames = frames._replace(shared_weights=whole[0]) if is_shared else frames._replace(weights=whole)
+    if frame_weights is not None:
+        frame_weights = as_weights("frame_weights", frame_weights, images.dtype)
+        expect_shape("frame_weights", frame_weights, images.shape[:1], "(K,)")
+        frames = frames._replace(frame_weights=frame_weights)
+    return frames
+
+
+def as_pixel_weights(weights: Any, images: jax.Array | jax.ShapeDtypeStruct) -> jax.Array:
+    """Weights of pixels, checked, as (K, 1, H, W), or (1, 1, H, W) where all images share them."""
+    weights, expected = as_weights("weights", weights, images.dtype), images.shape[:3]
+    try:
+        fits = np.broadcast_shapes(weights.shape, expected) == expected
+    except ValueError:
+        fits = False
+    if not fits:
+        raise ArgumentValueError(
+            "weights", f"must be broadcastable to (K, H, W) = {expected}, but have shape {weights.shape}."
+        )
+    count = len(weights) if weights.ndim == 3 else 1
+    return jnp.broadcast_to(weights, (count, *expected[1:]))[:, None]
+
+
+class PixelMoments(NamedTuple):
+    """Of all finite pixels that were observed, so that one bad pixel does not hide the others.
+
+    ===========  =======================================================================  ==================
+    field        meaning                                                                  unit
+    ===========  =======================================================================  ==================
+    mean         their mean                                                               pixel value
+    scale        the power of two (dividing by it is exact) near their mean distance      pixel value
+                 from it
+    mean_square  mean square of their distance                                            scale^2
+    largest      the largest absolute value                                               pixel value
+    ===========  =======================================================================  ==================
+    """
+
+    mean: jax.Array
+    scale: jax.Array
+    mean_square: jax.Array
+    largest: jax.Array
+
+    @property
+    def spread(self) -> jax.Array:
+        """Standard deviation, pixel value."""
+        return self.scale * jnp.sqrt(self.mean_square)
+
+
+def pixel_moments(frames: Frames, batch_size: int) -> PixelMoments:
+    """Mean, spread and range of all pixels, in three passes."""
+
+    def mean_of(function: Callable[[jax.Array], jax.Array]) -> jax.Array:
+        def one_batch(own: Any, weights: jax.Array, _: None) -> tuple[tuple[jax.Array, jax.Array], None]:
+            batch = frames.batch(own)
+            pixels = batch.observed(batch.channels_first, jnp.nan)
+            counted = jnp.isfinite(pixels) & (weights > 0)[:, None, None, None]
+            part = jnp.sum(jnp.where(counted, function(pixels), 0)) / frames.pixels.size
+            return (part, jnp.sum(counted.astype(pixels.dtype)) / frames.pixels.size), None
+
+        (total, share), _ = over_batches(one_batch, frames.own, batch_size)
+        return total / share
+
+    # Counted from a pixel, so that a constant stack has exactly its constant as its mean.
+    pixel = frames.pixels.ravel()[0]
+    if frames.pixel_weights is not None:
+        seen = frames.observed(frames.channels_first, jnp.nan).ravel()
+        pixel = seen[jnp.argmax(jnp.isfinite(seen))]
+    pivot = jnp.where(jnp.isfinite(pixel), pixel, 0)
+    mean = pivot + mean_of(lambda batch: batch - pivot)
+    mean = jnp.where(jnp.isfinite(mean), mean, 0)
+    distance = mean_of(lambda batch: jnp.abs(batch - mean))
+    usable = jnp.isfinite(distance) & (distance > 0)
+    exponent = jnp.round(jnp.log2(jnp.where(usable, distance, 1))).astype(jnp.int32)
+    scale = jnp.ldexp(jnp.ones_like(distance), exponent)
+    mean_square = mean_of(lambda batch: ((batch - mean) / scale) ** 2)
+    largest = jnp.max(jnp.abs(frames.observed(frames.channels_first)))
+    return PixelMoments(mean, scale, mean_square, largest)
+
+
+def moments_by_pixel(frames: Frames) -> tuple[jax.Array, jax.Array]:
+    """Mean and variance over the images of each pixel where it is finite, (C, H, W), a batch of images at a time."""
+    batch_size = min(FRAMES_PER_PASS, frames.num_images)
+
+    def add_finite(own: Any, weights: jax.Array, _: None) -> tuple[tuple[jax.Array, jax.Array], None]:
+        batch = frames.batch(own)
+        pixels = batch.observed(batch.channels_first, jnp.nan)
+        finite = jnp.isfinite(pixels)
+        counts = batch.counts(weights)
+        return (
+            sum_over_images(finite.astype(pixels.dtype), counts),
+            sum_over_images(jnp.where(finite, pixels, 0), counts),
+        ), None
+
+    (count, total), _ = over_batches(add_finite, frames.own, batch_size)
+    count = jnp.where(count > 0, count, 1)
+    mean = total / count
+
+    def add_squares(own: Any, weights: jax.Array, _: None) -> tuple[jax.Array, None]:
+        batch = frames.batch(own)
+        pixels = batch.observed(batch.channels_first, jnp.nan)
+        distances = jnp.where(jnp.isfinite(pixels), pixels - mean[None], 0)
+        return sum_over_images(distances**2, batch.counts(weights)), None
+
+    squares, _ = over_batches(add_squares, frames.own, batch_size)
+    return mean, squares / count
+
+
+def sum_over_images(arrays: jax.Array, weights: jax.Array) -> jax.Array:
+    """Weighted sum over the first axis, as a product.
+
+    XLA for CPU fuses what makes the arrays into a plain sum over their first axis, which is then ten times slower.
+    """
+    total = jnp.matmul(weights, arrays.reshape(len(arrays), -1), precision=lax.Precision.HIGHEST)
+    return total.reshape(arrays.shape[1:])

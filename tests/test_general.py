@@ -1,0 +1,334 @@
+"""Masks, weights, supports, channels, wrapping, absent frames, several templates and transforms, in any combination."""
+
+from typing import NamedTuple
+
+import jax
+import numpy as np
+import pytest
+from conftest import TOLERANCE
+
+import jaxem
+from jaxem.assess import reference as oracle
+from jaxem.model.sampling import simulate_positions
+
+TRANSFORMS = [("identity",), ("identity", "rot180"), ("identity", "flip"), ("rot90", "identity", "flip270")]
+
+
+class Problem(NamedTuple):
+    images: np.ndarray
+    params: jaxem.Params
+    weights: np.ndarray | None
+    frame_weights: np.ndarray | None
+    transforms: tuple[str, ...]
+    name: str
+
+
+def sample(rng, params, num_images, transforms):
+    """Images of the model, in NumPy."""
+    every = list(oracle.hypotheses(params, transforms))
+    absent = 0.0 if params.absent is None else params.absent
+    probs = np.array([params.prior[one.place] for one in every] + [absent])
+    numbers = rng.choice(len(probs), num_images, p=probs / probs.sum())
+    scenes = [*(oracle.scene(params, one) for one in every), params.background]
+    clean = np.stack([scenes[number] for number in numbers])
+    return clean + params.noise_scale * rng.normal(size=clean.shape)
+
+
+def draw(seed, **chosen):
+    """A problem with some options, drawn at random unless chosen; images from near the parameters."""
+    rng = np.random.default_rng(seed)
+    options = {
+        "weights": rng.choice(["none", "none", "shared mask", "shared", "mask", "own"]),
+        "frames": rng.choice(["none", "none", "counts", "some zero"]),
+        "support": bool(rng.integers(2)),
+        "channels": rng.choice(["none", "none", "1", "2", "2 noises"]),
+        "wrap": rng.choice(["none", "none", "rows", "both"]),
+        "absent": bool(rng.integers(2)),
+        "templates": rng.choice(["none", "none", "1", "2"]),
+        "transforms": int(rng.integers(len(TRANSFORMS))),
+    } | chosen
+    transforms = TRANSFORMS[options["transforms"]]
+    shape, num_images = (5, 7), 4
+    template = (3, 3) if any("90" in name or "270" in name for name in transforms) else (3, 2)
+    channels = () if options["channels"] == "none" else (int(options["channels"][0]),)
+    stack = () if options["templates"] == "none" else (int(options["templates"]),)
+    rounds = {"none": (False, False), "rows": (True, False), "both": (True, True)}[options["wrap"]]
+    positions = tuple(n if goes else n - m + 1 for n, m, goes in zip(shape, template, rounds, strict=True))
+    prior_shape = (*stack, *((len(transforms),) if len(transforms) > 1 else ()), *positions)
+    probs = rng.dirichlet(np.full(int(np.prod(prior_shape)) + 1, 2.0))
+    noise_scale = np.array(0.6) if options["channels"] != "2 noises" else np.array([0.5, 0.9])
+    params = jaxem.Params(
+        2.3 + rng.normal(size=(*stack, *template, *channels)),
+        1.4 + rng.normal(size=(*shape, *channels)),
+        noise_scale,
+        (probs[:-1] if options["absent"] else probs[:-1] / probs[:-1].sum()).reshape(prior_shape),
+        probs[-1] if options["absent"] else None,
+        (rng.random((*stack, *template)) < 0.7).astype(float) if options["support"] else None,
+    )
+    images = sample(rng, params, num_images, transforms)
+    mask = rng.random((num_images, *shape)) < 0.8
+    weights = {
+        "none": None,
+        "shared mask": mask[0].astype(float),
+        "shared": rng.uniform(0.2, 3, shape) * mask[0],
+        "mask": mask.astype(float),
+        "own": rng.uniform(0.2, 3, mask.shape) * mask,
+    }[options["weights"]]
+    if weights is not None:
+        hidden = np.broadcast_to(weights, images.shape[:3]) == 0
+        images = np.where(hidden.reshape(*hidden.shape, *[1] * len(channels)), rng.choice([np.nan, 1e30, -7.0]), images)
+    frame_weights = {"none": None, "counts": np.array([1.0, 3, 2, 1]), "some zero": np.array([0.0, 2.5, 1, 0])}
+    name = ", ".join(f"{key} {value}" for key, value in options.items())
+    return Problem(images, params, weights, frame_weights[options["frames"]], transforms, name)
+
+
+def common(problem):
+    return {"weights": problem.weights, "transforms": problem.transforms}
+
+
+def as_dtype(problem, dtype):
+    cast = lambda leaf: None if leaf is None else np.asarray(leaf, dtype)  # noqa: E731
+    return problem._replace(
+        images=cast(problem.images),
+        params=jaxem.Params(*map(cast, problem.params)),
+        weights=cast(problem.weights),
+        frame_weights=cast(problem.frame_weights),
+    )
+
+
+def agree(actual, expected, dtype, what):
+    assert actual.dtype == dtype, what
+    tolerance = TOLERANCE[np.dtype(dtype)]
+    np.testing.assert_allclose(actual, expected, rtol=tolerance, atol=tolerance, err_msg=what)
+
+
+def check(problem, dtype):
+    """E-step, bound, log likelihood and M-step, soft and hard, against enumeration."""
+    exact, name = problem, problem.name
+    problem = as_dtype(problem, dtype)
+    given, like = common(problem), common(exact)
+    images, params = problem.images, problem.params
+    joint = oracle.log_joint(exact.images, exact.params, **like)
+    absent = oracle.log_absent(exact.images, exact.params, exact.weights)
+    evidence = oracle.log_likelihood(exact.images, exact.params, **like)
+
+    soft = jaxem.e_step(images, params, **given)
+    agree(soft.probs, oracle.posterior(exact.images, exact.params, **like), dtype, name)
+    agree(soft.log_evidence, evidence, dtype, name)
+    agree(jaxem.log_likelihood(images, params, **given), evidence, dtype, name)
+    if params.absent is not None:
+        agree(soft.absent, np.exp(absent - evidence), dtype, name)
+
+    hard = jaxem.e_step(images, params, hard=True, **given)
+    flat = joint.reshape(len(joint), -1)
+    agree(hard.log_joint, np.maximum(flat.max(axis=1), absent), dtype, name)
+    if params.absent is not None:
+        np.testing.assert_array_equal(hard.present, flat.max(axis=1) >= absent, err_msg=name)
+    one_hot = np.zeros(joint.shape)
+    for k, place in enumerate(places_of(hard, exact)):
+        assert place == np.unravel_index(flat[k].argmax(), joint.shape[1:]), name
+        one_hot[(k, *place)] = 1
+    gone = None if hard.present is None else 1.0 - np.asarray(hard.present)
+    if gone is not None:
+        one_hot *= (1 - gone).reshape(-1, *[1] * (one_hot.ndim - 1))
+
+    rng = np.random.default_rng(0)
+    probs = rng.dirichlet(np.full(flat.shape[1] + 1, 0.5), len(joint))
+    q_absent = probs[:, -1] if params.absent is not None else None
+    if q_absent is None:
+        probs /= probs[:, :-1].sum(axis=1, keepdims=True)
+    probs = probs[:, :-1].reshape(joint.shape)
+    posterior = jaxem.Posterior(probs.astype(dtype), None, None if q_absent is None else q_absent.astype(dtype))
+    frames = {"frame_weights": problem.frame_weights}
+    exact_frames = {"frame_weights": 1.0 if exact.frame_weights is None else exact.frame_weights}
+    for found, q, q0 in ((posterior, probs, q_absent), (hard, one_hot, gone)):
+        bound = jaxem.elbo(images, params, found, **given, **frames)
+        agree(bound, oracle.elbo(exact.images, exact.params, q, q0, **like, **exact_frames), dtype, name)
+        for smoothing in (0.0, 2.5):
+            shape = oracle_template_shape(exact)
+            after = jaxem.m_step(images, found, shape, prior_smoothing=smoothing, params=params, **given, **frames)
+            expected = oracle.m_step(exact.images, q, exact.params, smoothing, q0, **like, **exact_frames)
+            compare_m_step(after, expected, exact, dtype)
+
+
+def oracle_template_shape(problem):
+    return problem.params.template.shape[int(problem.params.template.ndim > problem.params.background.ndim) :][:2]
+
+
+def places_of(positions, problem):
+    corners = np.asarray(positions.corners)
+    columns = [np.asarray(one) for one in (positions.template, positions.transform) if one is not None]
+    return [(*(int(column[k]) for column in columns), *map(int, corners[k])) for k in range(len(corners))]
+
+
+def compare_m_step(after, expected, problem, dtype):
+    name, before = problem.name, problem.params
+    template = np.where(np.isnan(expected.template), before.template, expected.template)
+    agree(after.template, template, dtype, name)
+    seen = np.isfinite(expected.background)
+    agree(np.asarray(after.background)[seen], expected.background[seen], dtype, name)
+    variance = expected.variance if before.noise_scale.ndim else expected.variance.mean()
+    agree(after.noise_scale**2, variance, dtype, name)
+    agree(after.prior, expected.prior, dtype, name)
+    if before.absent is not None:
+        agree(after.absent, expected.absent, dtype, name)
+
+
+ALONE = [
+    {"weights": "shared mask"},
+    {"weights": "shared"},
+    {"weights": "mask"},
+    {"weights": "own"},
+    {"frames": "counts"},
+    {"frames": "some zero"},
+    {"support": True},
+    {"channels": "1"},
+    {"channels": "2"},
+    {"channels": "2 noises"},
+    {"wrap": "rows"},
+    {"wrap": "both"},
+    {"absent": True},
+    {"templates": "1"},
+    {"templates": "2"},
+    {"transforms": 1},
+    {"transforms": 2},
+    {"transforms": 3},
+]
+OFF = {
+    "weights": "none",
+    "frames": "none",
+    "support": False,
+    "channels": "none",
+    "wrap": "none",
+    "absent": False,
+    "templates": "none",
+    "transforms": 0,
+}
+
+
+@pytest.mark.parametrize("chosen", ALONE, ids=lambda chosen: " ".join(map(str, *chosen.items())))
+def test_each_option_alone(chosen, dtype):
+    check(draw(1, **OFF | chosen), dtype)
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_together(seed, dtype):
+    check(draw(100 + seed), dtype)
+
+
+@pytest.mark.parametrize("hard", [False, True])
+@pytest.mark.parametrize("seed", range(3))
+def test_a_fit_goes_the_steps_of_its_parts_and_never_falls(seed, hard):
+    if not jax.config.jax_enable_x64:
+        pytest.skip("float64 is switched off")
+    problem = draw(300 + seed)
+    params, shape = problem.params, oracle_template_shape(problem)
+    options = {"weights": problem.weights, "frame_weights": problem.frame_weights, "transforms": problem.transforms}
+    found = jaxem.fit(problem.images, params, hard=hard, max_iterations=3, tolerance=-np.inf, batch_size=2, **options)
+    history = []
+    for step in range(4):
+        hidden = jaxem.e_step(problem.images, params, hard=hard, **common(problem))
+        history.append(jaxem.elbo(problem.images, params, hidden, **options))
+        if step < 3:
+            params = jaxem.m_step(problem.images, hidden, shape, params=params, **options)
+    np.testing.assert_allclose(found.history, history, rtol=1e-9, err_msg=problem.name)
+    assert (np.diff(found.history) >= -1e-9 * abs(found.elbo)).all(), problem.name
+    for actual, expected in zip(*map(jax.tree.leaves, (found.params, params)), strict=True):
+        np.testing.assert_allclose(actual, expected, rtol=1e-7, atol=1e-9, err_msg=problem.name)
+
+
+def test_fixed_fields_stay_and_the_others_go_on():
+    problem = draw(7, **OFF | {"absent": True, "templates": "2"})
+    for fixed in (("background", "noise_scale"), ("template",), ("prior",), ("absent",)):
+        found = jaxem.fit(problem.images, problem.params, fixed=fixed, max_iterations=4)
+        for name in problem.params._fields:
+            before, after = getattr(problem.params, name), getattr(found.params, name)
+            if before is None:
+                continue
+            held = name in fixed or (name == "absent" and "prior" in fixed)
+            assert np.allclose(after, before, rtol=1e-5) == held, (fixed, name)
+        np.testing.assert_allclose(found.params.prior.sum() + found.params.absent, 1, rtol=1e-5)
+
+
+def test_whole_frame_weights_are_copies_and_zero_ones_compile_nothing_new(compilations):
+    problem = draw(8, **OFF | {"weights": "mask"})
+    counts = np.array([1.0, 3, 0, 2])
+    weighed = jaxem.fit(problem.images, problem.params, weights=problem.weights, frame_weights=counts)
+    copies = np.repeat(np.arange(4), counts.astype(int))
+    copied = jaxem.fit(problem.images[copies], problem.params, weights=problem.weights[copies])
+    np.testing.assert_allclose(weighed.elbo, copied.elbo, rtol=1e-5)
+    for one, other in zip(*map(jax.tree.leaves, (weighed.params, copied.params)), strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-3, atol=1e-4)
+    before = len(compilations)
+    jaxem.fit(problem.images, problem.params, weights=problem.weights, frame_weights=1 - counts.clip(0, 1))
+    assert len(compilations) == before
+
+
+def test_a_mask_of_ones_changes_nothing_and_a_masked_frame_says_nothing(dtype):
+    problem = as_dtype(draw(9, **OFF), dtype)
+    images, params = problem.images, problem.params
+    plain = jaxem.e_step(images, params)
+    masked = jaxem.e_step(images, params, weights=np.ones(images.shape, dtype))
+    agree(masked.probs, plain.probs, dtype, "ones")
+    agree(masked.log_evidence, plain.log_evidence, dtype, "ones")
+    mask = np.ones(images.shape, dtype)
+    mask[1] = 0
+    found = jaxem.e_step(images, params, weights=mask)
+    agree(found.probs[1], params.prior, dtype, "nothing seen")
+    np.testing.assert_allclose(found.log_evidence[1], 0, atol=1e-6)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_results_come_back_to_the_bit(seed, tmp_path):
+    problem = draw(400 + seed)
+    options = {"weights": problem.weights, "transforms": problem.transforms}
+    found = jaxem.fit(problem.images, problem.params, max_iterations=2, **options)
+    soft = jaxem.e_step(problem.images, problem.params, **options)
+    hard = jaxem.e_step(problem.images, problem.params, hard=True, **options)
+    for number, result in enumerate((problem.params, found, soft, hard)):
+        jaxem.save(tmp_path / f"{number}.npz", result)
+        back = jaxem.load(tmp_path / f"{number}.npz")
+        assert jax.tree.structure(back) == jax.tree.structure(result), problem.name
+        for one, other in zip(*map(jax.tree.leaves, (back, result)), strict=True):
+            np.testing.assert_array_equal(one, other, err_msg=problem.name)
+
+
+def test_simulated_images_are_of_the_model():
+    problem = draw(11, **OFF | {"absent": True, "templates": "2", "support": True, "wrap": "both", "channels": "2"})
+    images, found = simulate_positions(jax.random.key(0), problem.params, 4000)
+    assert images.shape == (4000, 5, 7, 2)
+    absent = 1 - np.asarray(found.present)
+    assert abs(absent.mean() - problem.params.absent) < 4 * (problem.params.absent / 4000) ** 0.5 + 1e-3
+    shares = problem.params.prior.sum(axis=(1, 2)) / problem.params.prior.sum()
+    assert abs(np.asarray(found.template)[absent == 0].mean() - shares[1]) < 0.04
+    every = {one.place: oracle.scene(problem.params, one) for one in oracle.hypotheses(problem.params)}
+    scenes = [
+        every[(int(found.template[k]), *map(int, found.corners[k]))] if found.present[k] else problem.params.background
+        for k in range(300)
+    ]
+    errors = (np.asarray(images[:300]) - np.stack(scenes)) / problem.params.noise_scale
+    assert abs(errors.std() - 1) < 0.02
+    assert abs(errors.mean()) < 0.02
+
+
+@pytest.mark.parametrize(
+    ("call", "pattern"),
+    [
+        (lambda p: jaxem.fit(p.images, p.params, weights=np.ones((2, 5, 7))), "weights must be broadcastable"),
+        (lambda p: jaxem.fit(p.images, p.params, weights=-np.ones((5, 7))), "weights must be finite and not negative"),
+        (lambda p: jaxem.fit(p.images, p.params, frame_weights=np.ones(3)), "frame_weights must have shape"),
+        (lambda p: jaxem.fit(p.images, p.params, transforms=("rot45",)), "transforms must be one or more of identity"),
+        (lambda p: jaxem.fit(p.images, p.params, transforms=("identity", "rot90")), "transforms hold quarter turns"),
+        (lambda p: jaxem.fit(p.images, p.params, fixed="foreground"), "fixed must be names of fields"),
+        (lambda p: jaxem.fit(p.images, p.params._replace(opacity=np.full((3, 2), 0.5))), "opacity must be 0 or 1"),
+        (lambda p: jaxem.fit(p.images, p.params._replace(absent=np.ones(4))), "absent must have shape"),
+        (lambda p: jaxem.m_step(p.images, jaxem.Positions(np.zeros((4, 2), int)), (3, 2), fixed="prior"), "`fixed`"),
+        (
+            lambda p: jaxem.elbo(p.images, p.params, jaxem.Posterior(np.ones((4, 3, 6)) / 18, None, np.zeros(4))),
+            "posterior.absent must be None",
+        ),
+    ],
+)
+def test_what_does_not_fit_is_said_in_one_sentence(call, pattern):
+    with pytest.raises((ValueError, TypeError), match=pattern):
+        call(draw(12, **OFF))
