@@ -332,3 +332,36 @@ def test_simulated_images_are_of_the_model():
 def test_what_does_not_fit_is_said_in_one_sentence(call, pattern):
     with pytest.raises((ValueError, TypeError), match=pattern):
         call(draw(12, **OFF))
+
+
+def test_a_frame_of_weight_zero_may_hold_anything_large_and_changes_nothing():
+    problem = draw(13, **OFF)
+    images = np.concatenate([problem.images, 1e5 + problem.images[:1]])
+    alone = jaxem.fit(problem.images, problem.params, max_iterations=3, tolerance=-np.inf)
+    counts = np.array([1.0, 1, 1, 1, 0])
+    beside = jaxem.fit(images, problem.params, max_iterations=3, tolerance=-np.inf, frame_weights=counts)
+    for one, other in zip(*map(jax.tree.leaves, (alone.params, beside.params)), strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("fixed", ["prior", "absent", "background"])
+def test_accelerated_and_gradient_fits_hold_what_is_fixed(fixed):
+    optax = pytest.importorskip("optax")
+    problem = draw(14, **OFF | {"absent": True})
+    accelerated = jaxem.fit(problem.images, problem.params, fixed=fixed, accelerate=True, max_iterations=30)
+    with jax.numpy_dtype_promotion("standard"):  # optax adds int32 to int64
+        climbed = jaxem.gradient.fit(problem.images, problem.params, optax.adam(0.01), fixed=fixed, max_iterations=5)
+    for found in (accelerated, climbed):
+        np.testing.assert_allclose(getattr(found.params, fixed), getattr(problem.params, fixed), rtol=1e-6)
+        np.testing.assert_allclose(found.params.prior.sum() + found.params.absent, 1, rtol=1e-5)
+        assert np.isfinite(found.elbo)
+
+
+def test_only_frames_without_a_template_leave_a_fixed_share_as_it_is():
+    problem = draw(15, **OFF | {"absent": True})
+    params = problem.params._replace(absent=np.array(0.99), prior=np.full((3, 6), 0.01 / 18))
+    empty = params.background + 0.1 * np.random.default_rng(0).normal(size=(4, 5, 7))
+    found = jaxem.fit(empty, params, hard=True, fixed="absent", max_iterations=3)
+    assert not found.present.any()
+    assert jaxem.Status(int(found.status)) != jaxem.Status.NONFINITE
+    np.testing.assert_allclose(found.params.prior, params.prior, rtol=1e-5)

@@ -262,13 +262,14 @@ def m_step(
     visible[visible < 1e-9 * max(total, 1)] = 0
     with np.errstate(invalid="ignore"):
         template = (shown / shown_weight[..., None]).reshape(num_templates, height, width, channels)
-        observed = (weights[..., None] * images).sum(axis=0) / weights.sum(axis=0)[..., None]
+        counted = counts[:, None, None] * weights
+        observed = (counted[..., None] * images).sum(axis=0) / counted.sum(axis=0)[..., None]
         background = np.where(visible[..., None] > 0, visible_sum / visible[..., None], observed)
     template = template if _has_stack(params) else template[0]
-    found = Pictures(template, background)
+    found = Pictures(template, np.nan_to_num(background))  # nothing counts where nothing was seen
     errors = np.zeros(channels)
     for k in range(num_images):
-        squares = weights[k][..., None] * np.where(weights[k][..., None] > 0, images[k] - background, 0) ** 2
+        squares = weights[k][..., None] * np.where(weights[k][..., None] > 0, images[k] - found.background, 0) ** 2
         errors += counts[k] * absent[k] * squares.sum(axis=(0, 1))
         for one, mass in masses(k):
             if mass > 0:

@@ -127,7 +127,7 @@ def expect_one_rectangle(params: Params) -> None:
     if not inside or absent is not None or opacity is not None:
         raise ArgumentValueError(
             "params",
-            "hold more than one rectangular template inside grey images; use e_step, which knows all of it.",
+            "hold more than one rectangular template inside grey images, which this does not know; e_step and fit do.",
         )
 
 

@@ -107,6 +107,8 @@ def as_frames(images: Any, weights: Any = None, frame_weights: Any = None) -> Fr
     if frame_weights is not None:
         frame_weights = as_weights("frame_weights", frame_weights, images.dtype)
         expect_shape("frame_weights", frame_weights, images.shape[:1], "(K,)")
+        if not isinstance(frame_weights, jax.core.Tracer) and not np.any(np.asarray(frame_weights) > 0):
+            raise ArgumentValueError("frame_weights", "must not all be zero.")
         frames = frames._replace(frame_weights=frame_weights)
     return frames
 
@@ -158,7 +160,7 @@ def pixel_moments(frames: Frames, batch_size: int) -> PixelMoments:
         def one_batch(own: Any, weights: jax.Array, _: None) -> tuple[tuple[jax.Array, jax.Array], None]:
             batch = frames.batch(own)
             pixels = batch.observed(batch.channels_first, jnp.nan)
-            counted = jnp.isfinite(pixels) & (weights > 0)[:, None, None, None]
+            counted = jnp.isfinite(pixels) & (batch.counts(weights) > 0)[:, None, None, None]
             part = jnp.sum(jnp.where(counted, function(pixels), 0)) / frames.pixels.size
             return (part, jnp.sum(counted.astype(pixels.dtype)) / frames.pixels.size), None
 
@@ -178,7 +180,10 @@ def pixel_moments(frames: Frames, batch_size: int) -> PixelMoments:
     exponent = jnp.round(jnp.log2(jnp.where(usable, distance, 1))).astype(jnp.int32)
     scale = jnp.ldexp(jnp.ones_like(distance), exponent)
     mean_square = mean_of(lambda batch: ((batch - mean) / scale) ** 2)
-    largest = jnp.max(jnp.abs(frames.observed(frames.channels_first)))
+    pixels = frames.observed(frames.channels_first)
+    if frames.frame_weights is not None:
+        pixels = jnp.where((frames.frame_weights > 0)[:, None, None, None], pixels, 0)
+    largest = jnp.max(jnp.abs(pixels))
     return PixelMoments(mean, scale, mean_square, largest)
 
 

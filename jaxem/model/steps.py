@@ -264,6 +264,18 @@ def expectation(
     return Expectation(statistics, ratio, jax.tree.map(lambda pieces: unbatch(pieces, num_images), best))
 
 
+def hold(params: Params, before: Params, fixed: tuple[str, ...]) -> Params:
+    """Parameters in which fixed fields are those before, and prior and absent still sum to one."""
+    held = {name: getattr(before, name) for name in fixed}
+    if "prior" in fixed:
+        held["absent"] = before.absent
+    elif "absent" in fixed and before.absent is not None:
+        present = jnp.sum(params.prior)
+        scaled = params.prior * ((1 - before.absent) / jnp.where(present > 0, present, 1))
+        held["prior"] = jnp.where(present > 0, scaled, before.prior)
+    return params._replace(**held)
+
+
 def update(
     images: CenteredImages,
     totals: ImageTotals,
@@ -287,10 +299,6 @@ def update(
     counts, absent, template_weight, template_sum, covered_weight, covered_sum = statistics
     prior = (counts + prior_smoothing / counts.size) / (num_images + prior_smoothing)
     absent = None if absent is None else absent / (num_images + prior_smoothing)
-    if "prior" in fixed:
-        prior, absent = before.prior, before.absent
-    elif "absent" in fixed and absent is not None and before.absent is not None:
-        prior, absent = prior * (1 - before.absent) / (1 - absent), before.absent
 
     template = before.template
     if "template" not in fixed:
@@ -316,4 +324,4 @@ def update(
         if noise_scale.ndim == 0:
             variance = jnp.mean(variance)
         noise_scale = jnp.sqrt(jnp.maximum(variance, images.variance_floor))
-    return Params(template, background, noise_scale, prior, absent, before.opacity)
+    return hold(Params(template, background, noise_scale, prior, absent, before.opacity), before, fixed)

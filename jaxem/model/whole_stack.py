@@ -156,6 +156,9 @@ def m_step(
         has_absent = getattr(posterior, "absent", None) is not None or getattr(posterior, "present", None) is not None
         params = blank_params(frames.pixels, template_shape, transforms, has_absent=has_absent)
     params = as_params(params, frames.pixels.shape[1:], frames.pixels.dtype, transforms)
+    given_shape = params.template.shape[params.template.ndim - params.background.ndim :][:2]
+    if given_shape != template_shape:
+        raise ArgumentValueError("template_shape", f"is {template_shape}, but params.template has {given_shape}.")
     posterior = as_posterior(posterior, frames.pixels, _posterior_shape(params, transforms))
     prior_smoothing = as_number("prior_smoothing", prior_smoothing, frames.pixels.dtype, at_least=0)
     return _m_step(frames, posterior, prior_smoothing, params, transforms=transforms, fixed=fixed)

@@ -59,16 +59,21 @@ def center_about(moments: PixelMoments, frames: Frames, batch_size: int) -> Cent
     def one_batch(own: Any, weights: jax.Array, _: None) -> tuple[Any, None]:
         batch = frames.batch(own)
         pixels = batch.observed((batch.channels_first - offset) * (1 / scale))
-        total = sum_over_images(batch.weighted(pixels), weights)
-        return (total, None if batch.weights is None else sum_over_images(batch.weights, weights)), None
+        counts = batch.counts(weights)
+        if batch.frame_weights is not None:  # what does not count may hold anything
+            pixels = jnp.where((counts > 0)[:, None, None, None], pixels, 0)
+        total = sum_over_images(batch.weighted(pixels), counts)
+        own_weights = None if batch.weights is None else sum_over_images(batch.weights, counts)
+        return (total, own_weights, None if batch.frame_weights is None else jnp.sum(counts)), None
 
-    (total, own_weights), _ = over_batches(one_batch, frames.own, batch_size)
-    mean_weights = frames.shared_weights if own_weights is None else own_weights / frames.num_images
+    (total, own_weights, count), _ = over_batches(one_batch, frames.own, batch_size)
+    count = frames.num_images if count is None else jnp.where(count > 0, count, 1)
+    mean_weights = frames.shared_weights if own_weights is None else own_weights / count
     # Sums of squares carry a relative error eps, pixels carry eps times their size; less noise than that is invisible.
     eps = jnp.finfo(frames.pixels.dtype).eps
     floor = eps * mean_square + (eps * largest / scale) ** 2
     floor = jnp.where(floor == 0, eps * eps, floor)
-    mean_image = total / frames.num_images
+    mean_image = total / count
     if mean_weights is not None:
         seen = mean_weights > 0
         mean_image = jnp.where(seen[None], mean_image / jnp.where(seen, mean_weights, 1)[None], 0)

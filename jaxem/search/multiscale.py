@@ -11,7 +11,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from jaxem.model.checks import as_params
+from jaxem.model.checks import as_params, expect_one_rectangle
 from jaxem.model.params import Params, uniform_prior
 from jaxem.ops.validation import as_images
 from jaxem.ops.windows import Shape
@@ -80,6 +80,7 @@ def refine(params: Params, images: Any, template_shape: Shape, factor: int = 2) 
     factor = as_count("factor", factor, at_least=1, at_most=min(images.shape[1:]))
     coarse_shape = tuple(size // factor for size in images.shape[1:])
     params = as_params(params, coarse_shape, images.dtype)
+    expect_one_rectangle(params)
     return _refine(params, image_shape=images.shape[1:], template_shape=template_shape, factor=factor)
 
 

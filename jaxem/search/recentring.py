@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from jaxem.model.checks import as_params
+from jaxem.model.checks import as_params, expect_one_rectangle
 from jaxem.model.frames import Frames
 from jaxem.model.images import CenteredImages
 from jaxem.model.params import Params, to_internal_units, to_pixel_values, uniform_prior
@@ -53,7 +53,9 @@ def recentre(images: Any, params: Params) -> Params:
     Source: ``docs/search.md``, *Search*.
     """
     images = as_images(images)
-    return _recentre(images, as_params(params, images.shape[1:], images.dtype))
+    params = as_params(params, images.shape[1:], images.dtype)
+    expect_one_rectangle(params)
+    return _recentre(images, params)
 
 
 @jax.jit

@@ -19,7 +19,7 @@ from jaxem.model.likelihood import channel_variances, positions_of
 from jaxem.model.objective import log_density, log_smoothing, mean_entropy, penalized
 from jaxem.model.params import Params, to_internal_units, to_pixel_values
 from jaxem.model.statistics import Expectation, LogLikelihoodRatio, nothing_expected, nothing_found
-from jaxem.model.steps import expectation, update
+from jaxem.model.steps import expectation, hold, update
 from jaxem.model.workspace import Workspace
 from jaxem.ops import double_word
 from jaxem.ops.double_word import DoubleWord
@@ -185,8 +185,10 @@ class EM:
         images, totals, _ = self.workspace
         best = positions_of(state.expected.best, None, state.initial, self.options.transforms)
         status = jnp.where(state.status == Status.RUNNING, Status.MAX_ITERATIONS, state.status).astype(jnp.int32)
+        found = to_pixel_values(state.params, images, state.initial)
+        found = found._replace(**{name: getattr(state.initial, name) for name in self.options.fixed})
         return Fit(
-            params=select(state.num_steps > 1, to_pixel_values(state.params, images, state.initial), state.initial),
+            params=select(state.num_steps > 1, found, state.initial),
             elbo=jnp.where(state.num_evaluated > 0, state.elbo.high, jnp.nan),
             history=state.history,
             num_iterations=jnp.maximum(state.num_evaluated - 1, 0),
@@ -209,7 +211,7 @@ class EM:
         statistics, smoothing = state.expected.statistics, self._m_step_smoothing(state)
         params = update(images, totals, statistics, smoothing, state.params, fixed=self.options.fixed)
         if self._may_extrapolate:
-            ahead = extrapolate(state.previous, state.params, params)
+            ahead = hold(extrapolate(state.previous, state.params, params), state.params, self.options.fixed)
             params = select(state.extrapolates, ahead, params)
         if not self.options.hard:
             params = _keep_possible(params, state.params)

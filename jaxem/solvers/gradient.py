@@ -22,7 +22,7 @@ from jaxem.model.images import CenteredImages
 from jaxem.model.likelihood import shared_terms
 from jaxem.model.objective import log_smoothing
 from jaxem.model.params import Params, to_internal_units, to_pixel_values
-from jaxem.model.steps import log_evidence, posterior
+from jaxem.model.steps import hold, log_evidence, posterior
 from jaxem.model.workspace import center
 from jaxem.ops.batching import over_batches
 from jaxem.ops.trees import select
@@ -148,12 +148,11 @@ def _fit(
     centered = center(frames, min(BATCH_SIZE, num_images))
     start = to_internal_units(params, centered)
     total_count = jnp.sum(frames.counts(jnp.ones(num_images, frames.pixels.dtype)))
-    held = {name: getattr(start, name) for name in ("opacity", *fixed)}
     ascend = optax.with_extra_args_support(optimizer)
 
     def negative(free: Unconstrained, part: CenteredImages) -> jax.Array:
         """What the optimiser minimises, from a part of the images, for the whole."""
-        internal = _to_internal(free, centered, held)
+        internal = _to_internal(free, centered, start, fixed)
         likelihood = _log_likelihood(part, internal, transforms) * (num_images / part.frames.num_images)
         extra = 0 if penalty is None else penalty(to_pixel_values(internal, centered, params))
         return extra - likelihood - log_smoothing(internal.prior, prior_smoothing)
@@ -212,7 +211,7 @@ def _fit(
     begin = _Carry(free, ascend.init(free), objective, gradient, history, jnp.int32(0), status)
     end = lax.while_loop(unfinished, step, begin)
     status = jnp.where(end.status == Status.RUNNING, Status.MAX_ITERATIONS, end.status).astype(jnp.int32)
-    reached = to_pixel_values(_to_internal(end.free, centered, held), centered, params)
+    reached = to_pixel_values(_to_internal(end.free, centered, start, fixed), centered, params)
     found = select(end.num_iterations > 0, reached, params)
     unknown, nowhere = jnp.full_like(end.objective, jnp.nan), jnp.full((num_images, 2), -1, jnp.int32)
     return Fit(found, -end.objective, end.history, end.num_iterations, status, jnp.int32(0), unknown, nowhere)
@@ -225,10 +224,10 @@ def _to_free(internal: Params) -> Unconstrained:
     return to_unconstrained(internal._replace(prior=jnp.maximum(internal.prior, smallest), absent=absent))
 
 
-def _to_internal(free: Unconstrained, images: CenteredImages, held: dict[str, Any]) -> Params:
-    params = from_unconstrained(free)
+def _to_internal(free: Unconstrained, images: CenteredImages, start: Params, fixed: tuple[str, ...]) -> Params:
+    params = from_unconstrained(free, start.opacity)
     noise_scale = jnp.sqrt(jnp.maximum(params.noise_scale**2, images.variance_floor))
-    return params._replace(noise_scale=noise_scale)._replace(**held)
+    return hold(params._replace(noise_scale=noise_scale), start, fixed)
 
 
 def _log_likelihood(images: CenteredImages, params: Params, transforms: tuple[str, ...]) -> jax.Array:
