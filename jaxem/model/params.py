@@ -159,3 +159,18 @@ def blank_params(
         prior,
         jnp.zeros((), images.dtype) if has_absent else None,
     )
+
+
+def keep_possible(new: Params, old: Params) -> Params:
+    """Keep the prior above zero where it was.
+
+    Probabilities below the smallest number round to zero, and a prior of zero is never left again: in single precision
+    that would freeze the first positions that a run hits on.
+    """
+    smallest = jnp.finfo(new.prior.dtype).tiny
+
+    def keep(new: jax.Array, old: jax.Array) -> jax.Array:
+        return jnp.maximum(new, jnp.where(old > 0, smallest, 0))
+
+    absent = None if new.absent is None or old.absent is None else keep(new.absent, old.absent)
+    return new._replace(prior=keep(new.prior, old.prior), absent=absent)

@@ -17,7 +17,7 @@ from jax import lax
 
 from jaxem.model.likelihood import channel_variances, positions_of
 from jaxem.model.objective import log_density, log_smoothing, mean_entropy, penalized
-from jaxem.model.params import Params, to_internal_units, to_pixel_values
+from jaxem.model.params import Params, keep_possible, to_internal_units, to_pixel_values
 from jaxem.model.statistics import Expectation, LogLikelihoodRatio, nothing_expected, nothing_found
 from jaxem.model.steps import expectation, hold, update
 from jaxem.model.workspace import Workspace
@@ -214,7 +214,7 @@ class EM:
             ahead = hold(extrapolate(state.previous, state.params, params), state.params, self.options.fixed)
             params = select(state.extrapolates, ahead, params)
         if not self.options.hard:
-            params = _keep_possible(params, state.params)
+            params = keep_possible(params, state.params)
         return select(state.num_steps == 0, state.params, params)
 
     def _evaluate(self, state: EMState, params: Params) -> Proposal:
@@ -315,18 +315,3 @@ class EM:
         sse = totals.square_sum.high + jnp.sum(totals.total_weight * images.mean_image**2, axis=(1, 2))
         size = jnp.abs(state.elbo.high) + jnp.sum(sse / (2 * channel_variances(state.params)))
         return ROUNDING_EPS * jnp.finfo(size.dtype).eps * size
-
-
-def _keep_possible(new: Params, old: Params) -> Params:
-    """Keep the prior above zero where it was.
-
-    Probabilities below the smallest number round to zero, and a prior of zero is never left again: in single precision
-    that would freeze the first positions that a run hits on.
-    """
-    smallest = jnp.finfo(new.prior.dtype).tiny
-
-    def keep(new: jax.Array, old: jax.Array) -> jax.Array:
-        return jnp.maximum(new, jnp.where(old > 0, smallest, 0))
-
-    absent = None if new.absent is None or old.absent is None else keep(new.absent, old.absent)
-    return new._replace(prior=keep(new.prior, old.prior), absent=absent)
