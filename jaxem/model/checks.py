@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxem.model.appearances import IDENTITY
 from jaxem.model.params import Params, Positions, Posterior
 from jaxem.ops.validation import as_real_array, expect_shape, floating
 from jaxem.ops.windows import Shape, positions_shape
@@ -25,7 +26,7 @@ def as_fixed(fixed: Any) -> tuple[str, ...]:
 
 
 def as_params(
-    params: Any, image_shape: Shape | None, dtype: Any = None, transforms: tuple[str, ...] = ("identity",)
+    params: Any, image_shape: Shape | None, dtype: Any = None, transforms: tuple[str, ...] = IDENTITY
 ) -> Params:
     """Params whose shapes agree with each other and the images, in the images' dtype.
 
@@ -161,14 +162,14 @@ class PosteriorShape(NamedTuple):
     prior           shape of the prior, (P, Q) with what comes before
     num_templates   how many; None: one, without an axis of its own
     num_transforms  how many; None: one, without an axis of its own
-    has_absent      whether an image may be without a template; None: as it comes
+    has_absent      whether an image may be without a template
     ==============  ==================================================================
     """
 
     prior: Shape
     num_templates: int | None = None
     num_transforms: int | None = None
-    has_absent: bool | None = False
+    has_absent: bool = False
 
     @property
     def meaning(self) -> str:
@@ -177,8 +178,8 @@ class PosteriorShape(NamedTuple):
         return f"(K, {axes}H-h+1, W-w+1)"
 
 
-def _expect_absent(name: str, values: Any, num_images: int, needed: bool | None) -> Any:
-    if needed is not None and (values is not None) != needed:
+def _expect_absent(name: str, values: Any, num_images: int, needed: bool) -> Any:
+    if (values is not None) != needed:
         problem = (
             "is missing: the parameters have `absent`" if needed else "must be None: the parameters have no `absent`"
         )

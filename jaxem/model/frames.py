@@ -29,9 +29,9 @@ class Frames(NamedTuple):
     ==============  =====================  ===================================================================
     pixels          (K, H, W), with        X_k as they came, pixel value
                     channels (K, H, W, C)
-    weights         (K, H, W) or None      w_k: a pixel's noise has variance s^2 / w, and a pixel of weight zero
-                                           was not observed; None where all images share them
-    frame_weights   (K,) or None           as how many equal images each one counts; None: as one
+    weights         (K, H, W) or None      rho_k: a pixel's noise has variance s^2 / rho_k, and a pixel of weight
+                                           zero was not observed; None where all images share them
+    frame_weights   (K,) or None           nu_k: as how many equal images each one counts; None: as one
     shared_weights  (H, W) or None         the weights that all images share; None: one, or they have their own
     ==============  =====================  ===================================================================
     """

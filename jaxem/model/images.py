@@ -43,11 +43,11 @@ class Kernels(NamedTuple):
     =========  ====================  =====================================================================
     field      formula, shape        correlated with
     =========  ====================  =====================================================================
-    templates  M F / s^2             the weighted residuals
+    templates  S F / s^2             the weighted residuals
                (Z, C, h, w)
-    squares    M F^2 / 2 s^2         what each image's weights are off their mean; None where shared
+    squares    S F^2 / 2 s^2         what each image's weights are off their mean; None where shared
                (Z, 1, h, w) or None
-    supports   M                     what the template hides; None: it is a full rectangle
+    supports   S                     what the template hides; None: it is a full rectangle
                (Z, 1, h, w) or None
     =========  ====================  =====================================================================
     """
@@ -108,11 +108,6 @@ class CenteredImages(NamedTuple):
         return self.mean_image.shape[1:]
 
     @property
-    def pixels(self) -> jax.Array:
-        """(K, C, H, W), in units of the scale; the mean image's where they were not observed."""
-        return self.frames.observed(self.to_internal_units(self.frames.channels_first), self.mean_image[None])
-
-    @property
     def residuals(self) -> jax.Array:
         """R_k, (K, C, H, W), in units of the scale; made anew where they are used, cheaper than keeping them."""
         residuals = self.to_internal_units(self.frames.channels_first) - self.mean_image[None]
@@ -127,14 +122,14 @@ class CenteredImages(NamedTuple):
 
     @property
     def weighted_residuals(self) -> jax.Array:
-        """w_k X_k - mean(w) B0, (K, C, H, W), in units of the scale: what templates are correlated with."""
+        """rho_k X_k - mean(rho) B0, (K, C, H, W), in units of the scale: what templates are correlated with."""
         weighted = self.frames.weighted(self.residuals)
         deviations = self.weight_deviations
         return weighted if deviations is None else weighted + deviations * self.mean_image[None]
 
     @property
     def weighted_mean_image(self) -> jax.Array:
-        """mean(w) B0, (C, H, W)."""
+        """mean(rho) B0, (C, H, W)."""
         return self.mean_image if self.mean_weights is None else self.mean_weights[None] * self.mean_image
 
     def to_internal_units(self, pixels: jax.Array) -> jax.Array:
@@ -172,7 +167,7 @@ class CenteredImages(NamedTuple):
         return found - self.window_sums(behind, geometry)[:, None]
 
     def correlate_mean_image(self, templates: jax.Array, geometry: Geometry) -> jax.Array:
-        """Correlation of mean(w) B0 with transformed templates, channel by channel, (Z, C, P, Q)."""
+        """Correlation of mean(rho) B0 with transformed templates, channel by channel, (Z, C, P, Q)."""
         if self.spectra is None:
             return _correlate_each(self.weighted_mean_image, templates, geometry)
         return fourier.pairs_of(self.spectra.mean_image * templates, geometry.positions)[: len(templates)]
@@ -186,7 +181,7 @@ class CenteredImages(NamedTuple):
         return fourier.pairs_of(spectra, geometry.positions)[: len(templates)]
 
     def correlate_mean_weights(self, templates: jax.Array, geometry: Geometry) -> jax.Array:
-        """Correlation of mean(w) with templates (Z, C, h, w), channel by channel, (Z, C, P, Q)."""
+        """Correlation of mean(rho) with templates (Z, C, h, w), channel by channel, (Z, C, P, Q)."""
         if self.mean_weights is None:
             return jnp.sum(templates, axis=(-2, -1), keepdims=True)
         transformed = self.transform_template(templates)

@@ -235,7 +235,7 @@ def log_odds(images: CenteredImages, shared: SharedTerms, geometry: Geometry) ->
 def sse_change_at(
     images: CenteredImages, params: Params, where: Hypotheses, transforms: tuple[str, ...] = IDENTITY
 ) -> jax.Array:
-    """w ((X_k - F)^2 - (X_k - B)^2) in the window of each image's hypothesis, (K, C, h, w); zero without a template.
+    """rho_k ((X_k - F)^2 - (X_k - B)^2) in each hypothesis' window, (K, C, h, w); zero without a template.
 
     As (B - F) (2 X_k - F - B), so that nothing large cancels.
     """

@@ -25,7 +25,7 @@ def expected_sse(
     background: jax.Array,
     opacity: jax.Array | None,
 ) -> jax.Array:
-    """C = sum_k sum_d q_k(d) sum_r w_k(r) |X_k - scene with the template at d|^2, of each channel, (C,)."""
+    """C = sum_k sum_d q_k(d) sum_r rho_k(r) |X_k - scene with the template at d|^2, of each channel, (C,)."""
     everywhere = background_sse(images, totals, background).high
     return everywhere + template_sse_change(images, totals, statistics, template, background, opacity)
 
@@ -38,7 +38,7 @@ def template_sse_change(
     background: jax.Array,
     opacity: jax.Array | None,
 ) -> jax.Array:
-    """What templates add to that: sum_k sum_d q_k(d) times the sum of w ((X_k - F)^2 - (X_k - B)^2) over a window."""
+    """What templates add to that: sum_k sum_d q_k(d) times the sum of rho ((X_k - F)^2 - (X_k - B)^2) over a window."""
     _, _, template_weight, template_sum, covered_weight, covered_sum = statistics
     weight = totals.num_images if template_weight is None else template_weight[:, None]
     behind = background * (2 * covered_sum + covered_weight[None] * (2 * images.mean_image - background))
@@ -48,7 +48,7 @@ def template_sse_change(
 
 
 def background_sse(images: CenteredImages, totals: ImageTotals, background: jax.Array) -> DoubleWord:
-    """sum_k w_k |X_k - B|^2, over all pixels of each channel, (C,).
+    """sum_k rho_k |X_k - B|^2, over all pixels of each channel, (C,).
 
     Sums along rows average their rounding out; the total of the rows is kept in twice the precision, since a thousandth
     of a nat is 1e-10 of it for large images.

@@ -30,7 +30,7 @@ class Params(NamedTuple):
                          (G, P, Q) or
                          (M, G, P, Q)
     absent       A_0     () or None             probability that an image shows no template; None: each shows one
-    opacity      M       (h, w) or (M, h, w),   the template's support: one where it hides the background, zero
+    opacity      S       (h, w) or (M, h, w),   the template's support: one where it hides the background, zero
                          or None                where not; held as it is. None: one everywhere
     ===========  ======  =====================  ===============================================================
 

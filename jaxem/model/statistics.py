@@ -62,11 +62,11 @@ class BatchStatistics(NamedTuple):
     counts               n = sum_k q_k                (Z, P, Q)                      expected number of templates at
                                                                                      each corner
     absent               sum_k q_k(0)                 () or None                     expected number of images without
-    backprojection       sum_k back(w_k R_k, q_k)     as `Backprojection.residuals`  residuals under the template
-    weight_projection    sum_k back(w_k - mean, q_k)  as `Backprojection.weights`    what weights are off their mean
+    backprojection       sum_k back(rho_k R_k, q_k)   as `Backprojection.residuals`  residuals under the template
+    weight_projection    back(rho_k - mean, q_k)      as `Backprojection.weights`    what weights are off their mean
                                                                                      there
-    covered_sum          Y_c = sum_k c_k w_k R_k      (C, H, W)                      residuals where the template covers
-    covered_weight       sum_k c_k w_k                (H, W) or None                 weights there; None where shared
+    covered_sum          Y_c = sum_k c_k rho_k R_k    (C, H, W)                      residuals where the template covers
+    covered_weight       sum_k c_k rho_k              (H, W) or None                 weights there; None where shared
     ===================  ===========================  =============================  ===================================
     """
 
@@ -106,10 +106,10 @@ class SufficientStatistics(NamedTuple):
     ===============  =============================  =================  ================================================
     counts           n                              (Z, P, Q)          expected number of templates at each corner
     absent           n_0                            () or None         expected number of images without
-    template_weight  N = sum_k back(w_k, q_k)       (M, h, w),         expected weight under each template's pixels;
+    template_weight  N = sum_k back(rho_k, q_k)     (M, h, w),         expected weight under each template's pixels;
                                                     (M, 1, 1) or None  None: K for all of them
-    template_sum     T = sum_k back(w_k X_k, q_k)   (M, C, h, w)       images under the template, less the offset
-    covered_weight   c = sum_k w_k c_k              (H, W)             expected weight that the template hides
+    template_sum     T = sum back(rho_k X_k, q_k)   (M, C, h, w)       images under the template, less the offset
+    covered_weight   c = sum_k rho_k c_k            (H, W)             expected weight that the template hides
     covered_sum      Y_c                            (C, H, W)          residuals where the template covers
     ===============  =============================  =================  ================================================
     """

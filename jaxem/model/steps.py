@@ -40,8 +40,6 @@ from jaxem.ops import double_word
 from jaxem.ops.batching import over_batches, unbatch
 from jaxem.ops.windows import Geometry
 
-NOTHING_FIXED: tuple[str, ...] = ()
-
 
 def posterior(
     batch: CenteredImages, shared: SharedTerms, geometry: Geometry, *, hard: bool
@@ -116,7 +114,7 @@ def accumulate(
     """
     geometry, counts = geometry_of(params), batch.frames.counts(weights)
     found, summary = posterior(batch, shared, geometry, hard=hard)
-    supports = appearances_of(params, transforms).supports
+    supports = appearances_of(params, transforms).supports if hard else shared.kernels.supports
     statistics = batch_statistics(batch, found, counts, geometry, len(params.prior), supports)
     return (statistics, _log_likelihood_ratio(batch, params, summary, counts, transforms)), summary.best
 
@@ -129,13 +127,15 @@ def batch_statistics(
     num_appearances: int,
     supports: jax.Array | None,
 ) -> BatchStatistics:
-    """A posterior's sums over a batch; hard hypotheses gather windows where soft ones need transforms."""
+    """A posterior's sums over a batch; hard hypotheses gather windows where soft ones need transforms.
+
+    The supports are those of the appearances, for a soft posterior as `CenteredImages.transform_template` gives them.
+    """
     if isinstance(found, Hypotheses):
         return _hard_statistics(batch, found, weights, geometry, num_appearances, supports)
     masses, shares = found.masses, found.shares * weights
     counts = sum_over_images(masses, shares)
-    transformed = None if supports is None else batch.transform_template(supports)
-    back = batch.backproject(masses * shares[:, None, None, None], transformed, geometry)
+    back = batch.backproject(masses * shares[:, None, None, None], supports, geometry)
     if back.hidden is None:
         hidden = batch.coverage(jnp.sum(masses, axis=1), geometry)
     else:
@@ -283,7 +283,7 @@ def update(
     prior_smoothing: jax.Array,
     before: Params,
     *,
-    fixed: tuple[str, ...] = NOTHING_FIXED,
+    fixed: tuple[str, ...] = (),
 ) -> Params:
     """M-step: the parameters that maximise the expected log joint plus (alpha / PQ) sum ln A, given its statistics.
 

@@ -24,11 +24,11 @@ class ImageTotals(NamedTuple):
     field         formula                       shape                meaning
     ============  ============================  ===================  ===============================================
     num_images    K                             ()                   how many images
-    residual_sum  Y = sum_k w_k R_k             (C, H, W)            all residuals
-    square_sum    sum_k sum_r w_k(r) R_k(r)^2   `DoubleWord` (C,)    their squares
+    residual_sum  Y = sum_k rho_k R_k           (C, H, W)            all residuals
+    square_sum    sum_k sum_r rho_k(r) R_k(r)^2 `DoubleWord` (C,)    their squares
     num_pixels    KHW                           `DoubleWord` ()      how many pixels were observed, in each channel
-    weight_sum    sum_k w_k                     (H, W) or None       the pixels' weights; None: all are one
-    log_weight    1/2 sum_k sum_r ln w_k(r)     `DoubleWord` ()      what they add to the log density in each
+    weight_sum    sum_k rho_k                   (H, W) or None       the pixels' weights; None: all are one
+    log_weight    1/2 sum_k sum_r ln rho_k(r)   `DoubleWord` ()      what they add to the log density in each
                                                 or None              channel; None: all are one
     ============  ============================  ===================  ===============================================
     """
