@@ -221,7 +221,7 @@ def test_together(seed, dtype):
 def test_a_fit_goes_the_steps_of_its_parts_and_never_falls(seed, hard):
     if not jax.config.jax_enable_x64:
         pytest.skip("float64 is switched off")
-    problem = draw(300 + seed)
+    problem = draw(300 + seed, weights=["own", "shared", "mask"][seed])
     params, shape = problem.params, oracle_template_shape(problem)
     options = {"weights": problem.weights, "frame_weights": problem.frame_weights, "transforms": problem.transforms}
     found = jaxem.fit(problem.images, params, hard=hard, max_iterations=3, tolerance=-np.inf, batch_size=2, **options)
@@ -335,7 +335,7 @@ def test_what_does_not_fit_is_said_in_one_sentence(call, pattern):
 
 
 def test_a_frame_of_weight_zero_may_hold_anything_large_and_changes_nothing():
-    problem = draw(13, **OFF)
+    problem = as_dtype(draw(13, **OFF), np.float32)  # whose resolution a large pixel would spoil
     images = np.concatenate([problem.images, 1e5 + problem.images[:1]])
     alone = jaxem.fit(problem.images, problem.params, max_iterations=3, tolerance=-np.inf)
     counts = np.array([1.0, 1, 1, 1, 0])
@@ -365,3 +365,10 @@ def test_only_frames_without_a_template_leave_a_fixed_share_as_it_is():
     assert not found.present.any()
     assert jaxem.Status(int(found.status)) != jaxem.Status.NONFINITE
     np.testing.assert_allclose(found.params.prior, params.prior, rtol=1e-5)
+
+
+def test_a_support_for_other_templates_is_no_result(tmp_path):
+    problem = draw(16, **OFF | {"templates": "2", "support": True})
+    wrong = problem.params._replace(opacity=np.ones((3, *problem.params.opacity.shape[1:])))
+    with pytest.raises(ValueError, match="does not fit the other shapes"):
+        jaxem.save(tmp_path / "wrong.npz", wrong)
