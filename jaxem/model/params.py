@@ -161,6 +161,11 @@ def blank_params(
     )
 
 
+def num_hypotheses(params: Params) -> int:
+    """Between how many hypotheses an image decides: every corner of every appearance, and that it shows none."""
+    return params.prior.size + (params.absent is not None)
+
+
 def keep_possible(new: Params, old: Params) -> Params:
     """Keep the prior above zero where it was.
 

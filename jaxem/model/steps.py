@@ -26,7 +26,7 @@ from jaxem.model.likelihood import (
     sse_change_at,
 )
 from jaxem.model.objective import expected_sse, visible_weight
-from jaxem.model.params import Params
+from jaxem.model.params import Params, num_hypotheses
 from jaxem.model.statistics import (
     BatchStatistics,
     Expectation,
@@ -285,7 +285,7 @@ def update(
     *,
     fixed: tuple[str, ...] = (),
 ) -> Params:
-    """M-step: the parameters that maximise the expected log joint plus (alpha / PQ) sum ln A, given its statistics.
+    """M-step: the parameters that maximise the expected log joint plus alpha mean ln A, given its statistics.
 
     Args:
         images: what the statistics are of.
@@ -297,8 +297,12 @@ def update(
     """
     num_images = totals.num_images
     counts, absent, template_weight, template_sum, covered_weight, covered_sum = statistics
-    prior = (counts + prior_smoothing / counts.size) / (num_images + prior_smoothing)
-    absent = None if absent is None else absent / (num_images + prior_smoothing)
+    pseudo_count = prior_smoothing / num_hypotheses(before)
+    prior, absent = (
+        None if expected is None else (expected + pseudo_count) / (num_images + prior_smoothing)
+        for expected in (counts, absent)
+    )
+    assert prior is not None
 
     template = before.template
     if "template" not in fixed:

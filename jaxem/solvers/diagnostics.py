@@ -14,7 +14,7 @@ import jax.numpy as jnp
 from jaxem.model.appearances import IDENTITY, appearances_of, geometry_of
 from jaxem.model.likelihood import channel_variances
 from jaxem.model.objective import visible_weight
-from jaxem.model.params import Params, to_internal_units
+from jaxem.model.params import Params, num_hypotheses, to_internal_units
 from jaxem.model.workspace import Workspace
 from jaxem.ops import fourier
 from jaxem.ops.windows import Geometry, coverage_in_stages, roll_up, unroll, window_sums_in_stages
@@ -74,7 +74,7 @@ def diagnose(
     differences = jnp.mean(squares, axis=tuple(range(1, squares.ndim)))
     agree = (differences <= jnp.mean(best.params.noise_scale**2) / num_images) | (runs.elbo == best.elbo)
     others = jnp.where(jnp.isfinite(runs.elbo) & ~agree, runs.elbo, -jnp.inf)
-    counts = params.prior * (num_images + prior_smoothing) - prior_smoothing / params.prior.size
+    counts = params.prior * (num_images + prior_smoothing) - prior_smoothing / num_hypotheses(params)
     visible = visible_weight(_hidden(counts, params, transforms), num_images)
     return Diagnostics(
         best.elbo - jnp.max(others),

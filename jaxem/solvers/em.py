@@ -225,7 +225,7 @@ class EM:
         tempered = params._replace(noise_scale=params.noise_scale * jnp.sqrt(temperature))
         expected = expectation(self.workspace, tempered, hard=self.options.hard, transforms=self.options.transforms)
         density = log_density(images, totals, params, expected.ratio)
-        objective = penalized(density, log_smoothing(params.prior, self.options.prior_smoothing))
+        objective = penalized(density, log_smoothing(params, self.options.prior_smoothing))
         gain = double_word.subtract(objective, state.elbo).high
         moved = jnp.sum(jnp.abs(expected.statistics.counts - state.expected.statistics.counts))
         return Proposal(params, expected, density, objective, gain, moved)

@@ -66,7 +66,7 @@ def fit(
         optimizer: as `optax.lbfgs()` for whole passes or `optax.adam(0.01)` for mini-batches (static; keep the object,
             since each new one compiles anew).
         penalty: a function from `Params` to nats, to be differentiated, or none (static).
-        prior_smoothing: alpha >= 0, pseudo-counts spread evenly over all corners (traced).
+        prior_smoothing: alpha >= 0, pseudo-counts spread evenly over all hypotheses (traced).
         key: random key of the mini-batches.
         minibatch_size: images a step, or none for all of them (static).
         max_iterations: at most so many passes (static).
@@ -155,7 +155,7 @@ def _fit(
         internal = _to_internal(free, centered, start, fixed)
         likelihood = _log_likelihood(part, internal, transforms) * (num_images / part.frames.num_images)
         extra = 0 if penalty is None else penalty(to_pixel_values(internal, centered, params))
-        return extra - likelihood - log_smoothing(internal.prior, prior_smoothing)
+        return extra - likelihood - log_smoothing(internal, prior_smoothing)
 
     def whole_step(carry: _Carry) -> tuple[Unconstrained, Any]:
         def value(free: Unconstrained) -> jax.Array:

@@ -45,7 +45,7 @@ def fit(
         images: (K, H, W) or (K, H, W, C), pixel values; integers are promoted.
         params: where to start, and what is in the model: see `Params`.
         hard: hard EM, one corner an image instead of probabilities (static).
-        prior_smoothing: alpha >= 0, pseudo-counts spread evenly over all corners (traced).
+        prior_smoothing: alpha >= 0, pseudo-counts spread evenly over all hypotheses (traced).
         max_iterations: at most so many iterations (static).
         tolerance: the smallest gain that counts as progress, nats per image (traced). Zero runs until nothing is
             gained, minus infinity until the iterations run out or something fails.
