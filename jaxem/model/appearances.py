@@ -94,9 +94,21 @@ def _back(templates: jax.Array, name: str) -> jax.Array:
     return jnp.flip(turned, -1) if is_mirrored else turned
 
 
+def numbers_of(transforms: tuple[str, ...]) -> jax.Array | None:
+    """Names of transforms as their places in `MIRRORED_AND_TURNED`, (G,) int32; None: the identity alone."""
+    if transforms == IDENTITY:
+        return None
+    known = list(MIRRORED_AND_TURNED)
+    return jnp.array([known.index(name) for name in transforms], jnp.int32)
+
+
 def as_transforms(transforms: Any) -> tuple[str, ...]:
-    """Names of transforms, checked; one name stands for itself alone."""
+    """Names of transforms, checked; one name stands for itself alone. `numbers_of` them and None are understood."""
+    if transforms is None:
+        return IDENTITY
     names = (transforms,) if isinstance(transforms, str) else tuple(transforms)
+    if hasattr(transforms, "dtype") and transforms.dtype.kind in "iu":
+        names = tuple(dict(enumerate(MIRRORED_AND_TURNED)).get(int(number), number) for number in names)
     unknown = [name for name in names if name not in MIRRORED_AND_TURNED]
     if unknown or not names or len(set(names)) < len(names):
         known = ", ".join(MIRRORED_AND_TURNED)

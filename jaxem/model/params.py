@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from jaxem.model.images import CenteredImages
 from jaxem.ops.windows import Shape, positions_shape
@@ -142,6 +143,12 @@ def uniform_prior(image_shape: Shape, template_shape: Shape, dtype: Any) -> jax.
     """A prior that favours no corner, (P, Q)."""
     rows, columns = positions_shape(image_shape, template_shape)
     return jnp.full((rows, columns), 1 / (rows * columns), dtype)
+
+
+def disc_support(template_shape: Shape) -> np.ndarray:
+    """The ellipse inscribed in a template, as an opacity (h, w): one where a pixel's centre lies in it, else zero."""
+    rows, columns = (((np.arange(size) - (size - 1) / 2) / (size / 2)) ** 2 for size in template_shape)
+    return (rows[:, None] + columns <= 1).astype(np.float32)
 
 
 def blank_params(

@@ -15,6 +15,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
+from jaxem.model.appearances import numbers_of
 from jaxem.model.likelihood import channel_variances, positions_of
 from jaxem.model.objective import log_density, log_smoothing, mean_entropy, penalized
 from jaxem.model.params import Params, keep_possible, to_internal_units, to_pixel_values
@@ -199,6 +200,7 @@ class EM:
             best_template=best.template,
             best_transform=best.transform,
             present=best.present,
+            transforms=numbers_of(self.options.transforms),
         )
 
     def _step(self, state: EMState) -> EMState:

@@ -15,7 +15,7 @@ import jax.numpy as jnp
 import optax
 from jax import lax
 
-from jaxem.model.appearances import IDENTITY, as_transforms, geometry_of
+from jaxem.model.appearances import IDENTITY, as_transforms, geometry_of, numbers_of
 from jaxem.model.checks import as_fixed, as_params
 from jaxem.model.frames import Frames, as_frames
 from jaxem.model.images import CenteredImages
@@ -214,7 +214,17 @@ def _fit(
     reached = to_pixel_values(_to_internal(end.free, centered, start, fixed), centered, params)
     found = select(end.num_iterations > 0, reached, params)
     unknown, nowhere = jnp.full_like(end.objective, jnp.nan), jnp.full((num_images, 2), -1, jnp.int32)
-    return Fit(found, -end.objective, end.history, end.num_iterations, status, jnp.int32(0), unknown, nowhere)
+    return Fit(
+        params=found,
+        elbo=-end.objective,
+        history=end.history,
+        num_iterations=end.num_iterations,
+        status=status,
+        num_scheduled=jnp.int32(0),
+        entropy=unknown,
+        corners=nowhere,
+        transforms=numbers_of(transforms),
+    )
 
 
 def _to_free(internal: Params) -> Unconstrained:
