@@ -5,11 +5,12 @@ An *appearance* is one of M templates under one of G transforms. Source: ``docs/
 
 from __future__ import annotations
 
-from functools import reduce
+from functools import partial, reduce
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+from jax import lax
 
 from jaxem.model.params import Params
 from jaxem.ops.windows import Geometry
@@ -92,6 +93,11 @@ def _back(templates: jax.Array, name: str) -> jax.Array:
     is_mirrored, quarter_turns = MIRRORED_AND_TURNED[name]
     turned = jnp.rot90(templates, -quarter_turns, axes=(-2, -1))
     return jnp.flip(turned, -1) if is_mirrored else turned
+
+
+def turned_back(window: jax.Array, number: jax.Array, transforms: tuple[str, ...]) -> jax.Array:
+    """A window (..., h, w) as it would be if the template in it were not under this one of the transforms."""
+    return lax.switch(number, [partial(_back, name=name) for name in transforms], window)
 
 
 def numbers_of(transforms: tuple[str, ...]) -> jax.Array | None:

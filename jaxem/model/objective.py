@@ -87,7 +87,7 @@ def penalized(density: DoubleWord, penalty: jax.Array) -> DoubleWord:
 
 
 def log_smoothing(params: Params, prior_smoothing: jax.Array) -> jax.Array:
-    """alpha times the mean of ln A over all hypotheses, what prior smoothing adds to the objective; zero at alpha = 0."""
+    """alpha times the mean of ln A over all hypotheses, what smoothing adds to the objective; zero at alpha = 0."""
     if params.absent is None:
         mean = jnp.mean(log_prior(params.prior))
     else:

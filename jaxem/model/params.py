@@ -122,20 +122,32 @@ def to_internal_units(params: Params, images: CenteredImages) -> Params:
     )
 
 
-def to_pixel_values(params: Params, images: CenteredImages, like: Params) -> Params:
-    """Internal units in pixel values, with the axes of others that are in them."""
+def with_axes_of(params: Params, like: Params) -> Params:
+    """Parameters with all axes, in the axes of others."""
     has_channels = like.background.ndim == 3
     template, background = (
         jnp.moveaxis(pixels, -3, -1) if has_channels else jnp.squeeze(pixels, -3)
         for pixels in (params.template, params.background)
     )
     return Params(
-        images.offset + images.scale * template.reshape(like.template.shape),
-        images.offset + images.scale * background,
-        images.scale * params.noise_scale,
+        template.reshape(like.template.shape),
+        background,
+        params.noise_scale,
         params.prior.reshape(like.prior.shape),
         params.absent,
         like.opacity,
+    )
+
+
+def to_pixel_values(params: Params, images: CenteredImages, like: Params) -> Params:
+    """Internal units in pixel values, with the axes of others that are in them."""
+    return with_axes_of(
+        params._replace(
+            template=images.offset + images.scale * params.template,
+            background=images.offset + images.scale * params.background,
+            noise_scale=images.scale * params.noise_scale,
+        ),
+        like,
     )
 
 
@@ -149,6 +161,15 @@ def disc_support(template_shape: Shape) -> np.ndarray:
     """The ellipse inscribed in a template, as an opacity (h, w): one where a pixel's centre lies in it, else zero."""
     rows, columns = (((np.arange(size) - (size - 1) / 2) / (size / 2)) ** 2 for size in template_shape)
     return (rows[:, None] + columns <= 1).astype(np.float32)
+
+
+def with_uniform_prior(params: Params) -> Params:
+    """Parameters that favour no corner, template or transform; absence is as likely as before."""
+    size = params.prior.size
+    share = jnp.full((), 1 / size, params.prior.dtype)
+    if params.absent is not None:
+        share = (1 - params.absent) / size
+    return params._replace(prior=jnp.broadcast_to(share, params.prior.shape))
 
 
 def blank_params(

@@ -6,6 +6,7 @@ Source: ``docs/statistics.md``, *Diagnostics*.
 from __future__ import annotations
 
 import math
+from functools import partial
 from typing import NamedTuple
 
 import jax
@@ -70,9 +71,10 @@ def diagnose(
     """Diagnostics of the best of the runs, which are stacked along a leading axis; to be traced."""
     images, num_images = workspace.images, workspace.totals.num_images
     params = to_internal_units(best.params, images)
-    squares = (runs.params.template - best.params.template[None]) ** 2
-    differences = jnp.mean(squares, axis=tuple(range(1, squares.ndim)))
-    agree = (differences <= jnp.mean(best.params.noise_scale**2) / num_images) | (runs.elbo == best.elbo)
+    differences = jax.vmap(partial(largest_difference, params, transforms=transforms))(
+        jax.vmap(lambda other: to_internal_units(other, images))(runs.params)
+    )
+    agree = (differences <= jnp.mean(params.noise_scale**2) / num_images) | (runs.elbo == best.elbo)
     others = jnp.where(jnp.isfinite(runs.elbo) & ~agree, runs.elbo, -jnp.inf)
     counts = params.prior * (num_images + prior_smoothing) - prior_smoothing / num_hypotheses(params)
     visible = visible_weight(_hidden(counts, params, transforms), num_images)
@@ -85,6 +87,25 @@ def diagnose(
         jnp.sum(visible == 0, dtype=jnp.int32),
         jnp.all(params.noise_scale**2 <= NEAR_FLOOR * images.variance_floor),
     )
+
+
+def largest_difference(one: Params, other: Params, transforms: tuple[str, ...]) -> jax.Array:
+    """Mean square by which templates differ, of the one that is least like any of the others; in internal units.
+
+    Which number a template has, and which of its turns is called the identity, makes no difference to the likelihood.
+    """
+    appearances = appearances_of(other, transforms).templates
+
+    def nearest(template: jax.Array, opacity: jax.Array | None) -> jax.Array:
+        squares = (appearances - template[None]) ** 2
+        if opacity is None:
+            return jnp.min(jnp.mean(squares, axis=(1, 2, 3)))
+        share = jnp.sum(opacity * squares, axis=(1, 2, 3)) / (jnp.sum(opacity) * len(template))
+        return jnp.min(share)
+
+    if len(appearances) == 1 and one.opacity is None:
+        return jnp.mean((appearances - one.template) ** 2)
+    return jnp.max(jax.vmap(nearest)(one.template, one.opacity))
 
 
 def contrast(params: Params, transforms: tuple[str, ...] = IDENTITY) -> jax.Array:
