@@ -13,6 +13,7 @@ import jax.numpy as jnp
 
 from jaxem.model.params import Params
 from jaxem.ops.windows import Geometry
+from jaxem.runtime.arguments import as_names
 from jaxem.runtime.errors import ArgumentValueError
 
 IDENTITY = ("identity",)
@@ -96,9 +97,8 @@ def _back(templates: jax.Array, name: str) -> jax.Array:
 
 def as_transforms(transforms: Any) -> tuple[str, ...]:
     """Names of transforms, checked; one name stands for itself alone."""
-    names = (transforms,) if isinstance(transforms, str) else tuple(transforms)
-    unknown = [name for name in names if name not in MIRRORED_AND_TURNED]
-    if unknown or not names or len(set(names)) < len(names):
+    names = as_names(transforms)
+    if not names or len(set(names)) < len(names) or not all(name in MIRRORED_AND_TURNED for name in names):
         known = ", ".join(MIRRORED_AND_TURNED)
         raise ArgumentValueError("transforms", f"must be one or more of {known}, each once, but are {transforms!r}.")
     return names
