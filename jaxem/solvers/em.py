@@ -227,7 +227,10 @@ class EM:
         density = log_density(images, totals, params, expected.ratio)
         objective = penalized(density, log_smoothing(params.prior, self.options.prior_smoothing))
         gain = double_word.subtract(objective, state.elbo).high
-        moved = jnp.sum(jnp.abs(expected.statistics.counts - state.expected.statistics.counts))
+        now, before = expected.statistics, state.expected.statistics
+        moved = jnp.sum(jnp.abs(now.counts - before.counts))
+        if now.absent is not None and before.absent is not None:
+            moved = moved + jnp.abs(now.absent - before.absent)
         return Proposal(params, expected, density, objective, gain, moved)
 
     def _judge(self, state: EMState, proposal: Proposal) -> jax.Array:
