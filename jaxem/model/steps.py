@@ -49,8 +49,9 @@ def posterior(
     best, highest = _highest(maps)
     log_absent = shared.log_absent
     if log_absent is not None:
+        # Not their maximum, whose gradient is half that of either where they are equal.
         best = best._replace(present=highest >= log_absent)
-        highest = jnp.maximum(highest, log_absent)
+        highest = jnp.where(highest < log_absent, log_absent, highest)
     if hard:
         return best, PosteriorSummary(best, highest, jnp.zeros_like(highest))
     flat = maps.reshape(len(maps), -1)
