@@ -305,8 +305,9 @@ def update(
     if "template" not in fixed:
         template = template_sum / num_images
         if template_weight is not None:
-            # Where only rounding is left of the weight, nothing was seen.
-            least = 32 * jnp.finfo(template_weight.dtype).eps * jnp.max(template_weight)
+            # Where only rounding is left of the weight, which is as each template's own weight, nothing was seen.
+            info, most = jnp.finfo(template_weight.dtype), jnp.max(template_weight, axis=(1, 2), keepdims=True)
+            least = jnp.maximum(32 * info.eps * most[:, None], info.tiny / info.eps)
             weight, seen = template_weight[:, None], template_weight[:, None] > least
             template = jnp.where(seen, template_sum / jnp.where(seen, weight, 1), before.template)
         if before.opacity is not None:
