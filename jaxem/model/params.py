@@ -11,7 +11,11 @@ import jax
 import jax.numpy as jnp
 
 from jaxem.model.images import CenteredImages
+from jaxem.ops import double_word
 from jaxem.ops.windows import Shape, positions_shape
+
+# A prior whose sum is off one by so many times the machine epsilon is taken as it is.
+NORMAL_EPS = 64
 
 
 class Params(NamedTuple):
@@ -171,6 +175,23 @@ def keep_possible(new: Params, old: Params) -> Params:
 
     def keep(new: jax.Array, old: jax.Array) -> jax.Array:
         return jnp.maximum(new, jnp.where(old > 0, smallest, 0))
+
+def normalized(params: Params, fixed: tuple[str, ...] = ()) -> Params:
+    """Prior and absent divided by their sum, if more than rounding sets it off one; what is fixed stays."""
+    if "prior" in fixed:
+        return params
+    total = double_word.total(params.prior.ravel())
+    absent, wanted = params.absent, jnp.ones_like(total.high)
+    if absent is not None and "absent" in fixed:
+        wanted = wanted - absent
+    elif absent is not None:
+        total = double_word.add(total, double_word.double_word(absent))
+    off = jnp.abs((total.high - wanted) + total.low)
+    factor = jnp.where((total.high > 0) & (off > NORMAL_EPS * jnp.finfo(off.dtype).eps), wanted / total.high, 1)
+    if absent is not None and "absent" not in fixed:
+        absent = absent * factor
+    return params._replace(prior=params.prior * factor, absent=absent)
+
 
     absent = None if new.absent is None or old.absent is None else keep(new.absent, old.absent)
     return new._replace(prior=keep(new.prior, old.prior), absent=absent)
