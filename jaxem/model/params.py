@@ -116,25 +116,36 @@ def with_all_axes(params: Params) -> Params:
 
 
 def to_internal_units(params: Params, images: CenteredImages) -> Params:
-    """Pixel values in internal units, those of centred images, with all axes; noise at least what numbers resolve."""
+    """Pixel values in internal units, those of centred images, with all axes; noise at least what numbers resolve.
+
+    Pixels that are not in the model, outside a support or nowhere observed, become zero: they may be anything.
+    """
     params = with_all_axes(params)
+    template = (params.template - images.offset_beside(params.template)) / images.scale
+    background = (params.background - images.offset_beside(params.background)) / images.scale
+    least = images.least_variance(params.noise_scale)
     return params._replace(
-        template=(params.template - images.offset) / images.scale,
-        background=(params.background - images.offset) / images.scale,
-        noise_scale=jnp.sqrt(jnp.maximum((params.noise_scale / images.scale) ** 2, images.variance_floor)),
+        template=template if params.opacity is None else jnp.where(params.opacity > 0, template, 0),
+        background=background if images.mean_weights is None else jnp.where(images.observed, background, 0),
+        noise_scale=jnp.sqrt(jnp.maximum((params.noise_scale / images.scale) ** 2, least)),
     )
 
 
 def to_pixel_values(params: Params, images: CenteredImages, like: Params) -> Params:
-    """Internal units in pixel values, with the axes of others that are in them."""
+    """Internal units in pixel values, with the axes of others that are in them, and their pixels outside the model."""
+    template, background = map(images.to_pixel_values, (params.template, params.background))
+    given = with_all_axes(like)
+    if given.opacity is not None:
+        template = jnp.where(given.opacity > 0, template, given.template)
+    if images.mean_weights is not None:
+        background = jnp.where(images.observed, background, given.background)
     has_channels = like.background.ndim == 3
     template, background = (
-        jnp.moveaxis(pixels, -3, -1) if has_channels else jnp.squeeze(pixels, -3)
-        for pixels in (params.template, params.background)
+        jnp.moveaxis(pixels, -3, -1) if has_channels else jnp.squeeze(pixels, -3) for pixels in (template, background)
     )
     return Params(
-        images.offset + images.scale * template.reshape(like.template.shape),
-        images.offset + images.scale * background,
+        template.reshape(like.template.shape),
+        background,
         images.scale * params.noise_scale,
         params.prior.reshape(like.prior.shape),
         params.absent,
@@ -165,17 +176,6 @@ def blank_params(
     )
 
 
-def keep_possible(new: Params, old: Params) -> Params:
-    """Keep the prior above zero where it was.
-
-    Probabilities below the smallest number round to zero, and a prior of zero is never left again: in single precision
-    that would freeze the first positions that a run hits on.
-    """
-    smallest = jnp.finfo(new.prior.dtype).tiny
-
-    def keep(new: jax.Array, old: jax.Array) -> jax.Array:
-        return jnp.maximum(new, jnp.where(old > 0, smallest, 0))
-
 def normalized(params: Params, fixed: tuple[str, ...] = ()) -> Params:
     """Prior and absent divided by their sum, if more than rounding sets it off one; what is fixed stays."""
     if "prior" in fixed:
@@ -192,6 +192,17 @@ def normalized(params: Params, fixed: tuple[str, ...] = ()) -> Params:
         absent = absent * factor
     return params._replace(prior=params.prior * factor, absent=absent)
 
+
+def keep_possible(new: Params, old: Params) -> Params:
+    """Keep the prior above zero where it was.
+
+    Probabilities below the smallest number round to zero, and a prior of zero is never left again: in single precision
+    that would freeze the first positions that a run hits on.
+    """
+    smallest = jnp.finfo(new.prior.dtype).tiny
+
+    def keep(new: jax.Array, old: jax.Array) -> jax.Array:
+        return jnp.maximum(new, jnp.where(old > 0, smallest, 0))
 
     absent = None if new.absent is None or old.absent is None else keep(new.absent, old.absent)
     return new._replace(prior=keep(new.prior, old.prior), absent=absent)

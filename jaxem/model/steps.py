@@ -325,5 +325,5 @@ def update(
         variance = sse / totals.num_pixels.high
         if noise_scale.ndim == 0:
             variance = jnp.mean(variance)
-        noise_scale = jnp.sqrt(jnp.maximum(variance, images.variance_floor))
+        noise_scale = jnp.sqrt(jnp.maximum(variance, images.least_variance(noise_scale)))
     return hold(Params(template, background, noise_scale, prior, absent, before.opacity), before, fixed)

@@ -59,14 +59,18 @@ def _random_params(key: jax.Array, images: jax.Array, template_shape: Shape) -> 
 
 
 def draw_params(key: jax.Array, moments: PixelMoments, image_shape: Shape, template_shape: Shape) -> Params:
-    """`random_params` of images with these moments."""
-    mean, spread = moments.mean, moments.spread
+    """`random_params` of images (H, W) or (H, W, C) with these moments, each channel with its own."""
+    mean, spread = moments.mean[None], moments.spread[None]
+    image_shape, channels = image_shape[:2], image_shape[2:]
     # One draw for both, since each compiles for a second.
     sizes = math.prod(template_shape), math.prod(image_shape)
-    pixels = mean + 3**0.5 * spread * jax.random.uniform(key, (sum(sizes),), mean.dtype, -1, 1)
+    pixels = mean + 3**0.5 * spread * jax.random.uniform(key, (sum(sizes), mean.size), mean.dtype, -1, 1)
     template, background = pixels[: sizes[0]], pixels[sizes[0] :]
+    noise_scale = jnp.sqrt(jnp.mean(spread**2)) if channels else spread[0, 0]
     prior = uniform_prior(image_shape, template_shape, mean.dtype)
-    return Params(template.reshape(template_shape), background.reshape(image_shape), spread, prior)
+    return Params(
+        template.reshape(*template_shape, *channels), background.reshape(*image_shape, *channels), noise_scale, prior
+    )
 
 
 def init_from_variance(images: Any, template_shape: Shape) -> Params:

@@ -70,8 +70,7 @@ def diagnose(
     """Diagnostics of the best of the runs, which are stacked along a leading axis; to be traced."""
     images, num_images = workspace.images, workspace.totals.num_images
     params = to_internal_units(best.params, images)
-    squares = (runs.params.template - best.params.template[None]) ** 2
-    differences = jnp.mean(squares, axis=tuple(range(1, squares.ndim)))
+    differences = _mean_square(runs.params.template - best.params.template[None], best.params)
     agree = (differences <= jnp.mean(best.params.noise_scale**2) / num_images) | (runs.elbo == best.elbo)
     others = jnp.where(jnp.isfinite(runs.elbo) & ~agree, runs.elbo, -jnp.inf)
     counts = params.prior * (num_images + prior_smoothing) - prior_smoothing / params.prior.size
@@ -82,9 +81,20 @@ def diagnose(
         num_steps,
         jnp.exp(best.entropy),
         contrast(params, transforms),
-        jnp.sum(visible == 0, dtype=jnp.int32),
-        jnp.all(params.noise_scale**2 <= NEAR_FLOOR * images.variance_floor),
+        jnp.sum((visible == 0) & images.observed[0], dtype=jnp.int32),
+        jnp.all(params.noise_scale**2 <= NEAR_FLOOR * images.least_variance(params.noise_scale)),
     )
+
+
+def _mean_square(differences: jax.Array, params: Params) -> jax.Array:
+    """Of differences from templates, (R, *template.shape), the mean square of each, (R,), where they hide anything."""
+    squares, opacity = differences**2, params.opacity
+    if opacity is None:
+        return jnp.mean(squares, axis=tuple(range(1, squares.ndim)))
+    shown = opacity.reshape(*opacity.shape, *[1] * (params.background.ndim - 2)) > 0
+    shown = jnp.broadcast_to(shown, params.template.shape)
+    total = jnp.sum(jnp.where(shown[None], squares, 0), axis=tuple(range(1, squares.ndim)))
+    return total / jnp.maximum(jnp.sum(shown, dtype=squares.dtype), 1)
 
 
 def contrast(params: Params, transforms: tuple[str, ...] = IDENTITY) -> jax.Array:
