@@ -9,6 +9,8 @@ from conftest import TOLERANCE
 
 import jaxem
 from jaxem.assess import reference as oracle
+from jaxem.model.appearances import as_transforms, numbers_of
+from jaxem.model.params import disc_support
 from jaxem.model.sampling import simulate_positions
 
 TRANSFORMS = [("identity",), ("identity", "rot180"), ("identity", "flip"), ("rot90", "identity", "flip270")]
@@ -291,6 +293,28 @@ def test_results_come_back_to_the_bit(seed, tmp_path):
         assert jax.tree.structure(back) == jax.tree.structure(result), problem.name
         for one, other in zip(*map(jax.tree.leaves, (back, result)), strict=True):
             np.testing.assert_array_equal(one, other, err_msg=problem.name)
+    assert as_transforms(jaxem.load(tmp_path / "1.npz").transforms) == problem.transforms
+
+
+def test_results_say_which_transforms_they_were_found_under(tmp_path):
+    problem = draw(17, **OFF | {"transforms": 0})
+    jaxem.save(tmp_path / "fit.npz", found := jaxem.fit(problem.images, problem.params, max_iterations=1))
+    assert found.transforms is None
+    names = ("rot180", "flip")
+    assert as_transforms(numbers_of(names)) == names
+    assert as_transforms(None) == as_transforms("identity") == ("identity",)
+    with pytest.raises(ValueError, match="transforms must be one or more of"):
+        as_transforms(np.array([0, 8]))
+    with np.load(tmp_path / "fit.npz") as arrays:
+        wrong = {**arrays, "transforms": np.array([8])}
+    np.savez(tmp_path / "wrong.npz", **wrong)
+    with pytest.raises(ValueError, match="transforms holds numbers that it cannot have"):
+        jaxem.load(tmp_path / "wrong.npz")
+
+
+def test_the_inscribed_disc():
+    assert disc_support((1, 1)).tolist() == [[1]]
+    assert disc_support((4, 6)).astype(int).tolist() == [[0, 1, 1, 1, 1, 0], [1] * 6, [1] * 6, [0, 1, 1, 1, 1, 0]]
 
 
 def test_simulated_images_are_of_the_model():

@@ -12,6 +12,7 @@ from jaxem.model.frames import Frames, as_frames, pixel_moments
 from jaxem.model.params import to_internal_units
 from jaxem.model.workspace import center, make_workspace
 from jaxem.search.initialization import draw_params
+from jaxem.search.structure import Structure
 from jaxem.solvers.diagnostics import diagnose
 from jaxem.solvers.em import EM
 from jaxem.solvers.options import em_options
@@ -78,14 +79,15 @@ def test_random_starts_have_each_channels_mean_and_spread():
     moments = pixel_moments(as_frames(images), 4)
     np.testing.assert_allclose(moments.mean, images.mean(axis=(0, 1, 2)), rtol=1e-5)
     np.testing.assert_allclose(moments.spread, images.std(axis=(0, 1, 2)), rtol=1e-4)
-    start = draw_params(jax.random.key(0), moments, (40, 50, 2), (20, 30))
+    blank = Structure((20, 30)).blank(jnp.zeros((1, 40, 50, 2), np.float32))
+    start = draw_params(jax.random.key(0), moments, blank)
     assert start.template.shape == (20, 30, 2)
     for pixels in (start.template, start.background):
         assert (abs(pixels.mean(axis=(0, 1)) - moments.mean) < 0.2 * moments.spread).all()
         np.testing.assert_allclose(pixels.std(axis=(0, 1)), moments.spread, rtol=0.1)
-    grey = draw_params(jax.random.key(0), pixel_moments(as_frames(images[..., 0]), 4), (40, 50), (20, 30))
-    assert grey.background.shape == (40, 50)
-    assert grey.noise_scale.shape == ()
+    np.testing.assert_allclose(start.noise_scale, np.sqrt((moments.spread**2).mean()), rtol=1e-6)
+    each = draw_params(jax.random.key(0), moments, blank._replace(noise_scale=jnp.ones(2, np.float32)))
+    np.testing.assert_array_equal(each.noise_scale, moments.spread)
 
 
 @pytest.mark.parametrize("chosen", [{"templates": "2"}, {"channels": "2"}, {"weights": "own", "transforms": 1}])
@@ -281,7 +283,6 @@ def test_a_prior_counts_by_its_shares(chosen, factor):
         ({"weights": np.zeros((0, 5, 7))}, "weights must be broadcastable"),
         ({"frame_weights": np.zeros(0)}, "frame_weights must have shape"),
         ({"weights": np.full((5, 7), 1e300)}, "weights must be finite"),
-        ({"transforms": None}, "transforms must be one or more of identity"),
         ({"transforms": 5}, "transforms must be one or more of identity"),
         ({"transforms": {}}, "transforms must be one or more of identity"),
         ({"transforms": [["identity"]]}, "transforms must be one or more of identity"),

@@ -237,7 +237,8 @@ def m_step(
     images = np.where(weights[..., None] > 0, images, 0)
     absent = np.zeros(num_images) if absent is None else absent
     total = counts.sum() + prior_smoothing
-    prior = np.tensordot(counts, probs, 1) + prior_smoothing / probs[0].size
+    pseudo_count = prior_smoothing / (probs[0].size + (params.absent is not None))
+    prior = np.tensordot(counts, probs, 1) + pseudo_count
 
     every = list(hypotheses(params, transforms))
     num_templates, (height, width) = len(_templates(params)), every[0].source.shape
@@ -279,6 +280,5 @@ def m_step(
     num_pixels = (counts * (weights > 0).sum(axis=(1, 2))).sum()
     if params.background.ndim == 2:
         template, background = template[..., 0], background[..., 0]
-    return MStep(
-        template, background, errors / num_pixels, prior / total, float((counts * absent).sum() / total), visible
-    )
+    absent_share = float(((counts * absent).sum() + pseudo_count) / total)
+    return MStep(template, background, errors / num_pixels, prior / total, absent_share, visible)

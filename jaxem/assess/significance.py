@@ -16,11 +16,12 @@ from jaxem.model.frames import Frames, moments_by_pixel
 from jaxem.model.workspace import make_workspace
 from jaxem.ops.validation import as_images, as_key
 from jaxem.ops.windows import Shape
-from jaxem.runtime.arguments import as_count, as_template_shape
+from jaxem.runtime.arguments import as_count
 from jaxem.runtime.compilation import jit
 from jaxem.runtime.errors import ArgumentValueError
 from jaxem.search.restarts import DEFAULT_SEARCH, as_num_restarts, find_best, starting_points
 from jaxem.search.strategy import Search
+from jaxem.search.structure import Structure, as_structure
 from jaxem.solvers.options import EMOptions, em_options
 
 
@@ -91,7 +92,7 @@ def noise_check(
     Source: ``docs/statistics.md``, *Noise check*.
     """
     images = as_images(images)
-    template_shape = as_template_shape(template_shape, images.shape[1:])
+    structure = as_structure(Frames(images), template_shape)
     if len(images) < 2:
         raise ArgumentValueError("images", "must be two at least: the noise is measured by their differences.")
     num_refits = as_count("num_refits", num_refits, at_least=1)
@@ -105,15 +106,15 @@ def noise_check(
         batch_size=batch_size,
     )
     keys = jax.random.split(as_key(key), 1 + num_refits)
-    return _noise_check(keys, images, options, template_shape=template_shape, num_starts=num_starts, search=search)
+    return _noise_check(keys, images, structure, options, num_starts=num_starts, search=search)
 
 
-@partial(jit, static_argnames=("template_shape", "num_starts", "search"))
+@partial(jit, static_argnames=("num_starts", "search"))
 def _noise_check(
     keys: jax.Array,
     images: jax.Array,
+    structure: Structure,
     options: EMOptions,
-    template_shape: Shape,
     num_starts: int,
     search: Search | None,
 ) -> NoiseCheck:
@@ -128,7 +129,7 @@ def _noise_check(
         noise *= jnp.sqrt(variance / jnp.mean(noise**2))
         stack = jnp.where(is_noise, mean[None] + noise, images)
         workspace = make_workspace(Frames(stack), options.batch_size)
-        starts = starting_points(start_key, num_starts, workspace, template_shape, search)
+        starts = starting_points(start_key, num_starts, workspace, structure, search)
         found = find_best(workspace, starts, 1, search, options)
         return found.best.elbo - log_likelihood_without_template(stack)
 

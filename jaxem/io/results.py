@@ -23,6 +23,7 @@ import numpy as np
 import jaxem
 from jaxem.assess.significance import NoiseCheck
 from jaxem.io.npz import read_arrays
+from jaxem.model.appearances import MIRRORED_AND_TURNED
 from jaxem.model.params import Params, Positions, Posterior
 from jaxem.runtime.files import write_atomically
 from jaxem.runtime.text import listed
@@ -56,6 +57,7 @@ AXES = {
     "best_template": "K",
     "best_transform": "K",
     "present": "K",
+    "transforms": "g",
     "history": "i",
     "inverse_temperature": "n",
     "prior_smoothing": "n",
@@ -65,7 +67,7 @@ OF_POSITIONS, OF_POSTERIORS = {"template": "K", "transform": "K"}, {"absent": "K
 SAME_SIZE = {"s": "c", "o": "m"}  # the noise may be one for all channels, the support one for all templates
 OPTIONAL = "mgcso"
 WHOLE = ("num_iterations", "status", "num_scheduled", "corners", "num_agreeing", "num_steps", "num_hidden")
-WHOLE_NUMBERS = (*WHOLE, "best_template", "best_transform", "transform")
+WHOLE_NUMBERS = (*WHOLE, "best_template", "best_transform", "transform", "transforms")
 TRUTHS = ("at_noise_floor", "present")
 
 
@@ -265,6 +267,8 @@ def _check_dtype(kind: type, name: str, array: np.ndarray) -> None:
 def _has_sense(field: str, array: np.ndarray, sizes: Mapping[str, int]) -> bool:
     if field == "status":
         return bool(np.isin(array, list(Status)).all())
+    if field == "transforms":
+        return bool(np.isin(array, range(len(MIRRORED_AND_TURNED))).all())
     if field == "num_iterations":
         return bool(((array >= 0) & (array < sizes["i"])).all())
     if field == "corners":

@@ -5,11 +5,13 @@ An *appearance* is one of M templates under one of G transforms. Source: ``docs/
 
 from __future__ import annotations
 
-from functools import reduce
+from functools import partial, reduce
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
+from jax import lax
 
 from jaxem.model.params import Params
 from jaxem.ops.windows import Geometry
@@ -95,9 +97,26 @@ def _back(templates: jax.Array, name: str) -> jax.Array:
     return jnp.flip(turned, -1) if is_mirrored else turned
 
 
+def turned_back(window: jax.Array, number: jax.Array, transforms: tuple[str, ...]) -> jax.Array:
+    """A window (..., h, w) as it would be if the template in it were not under this one of the transforms."""
+    return lax.switch(number, [partial(_back, name=name) for name in transforms], window)
+
+
+def numbers_of(transforms: tuple[str, ...]) -> jax.Array | None:
+    """Names of transforms as their places in `MIRRORED_AND_TURNED`, (G,) int32; None: the identity alone."""
+    if transforms == IDENTITY:
+        return None
+    known = list(MIRRORED_AND_TURNED)
+    return jnp.array([known.index(name) for name in transforms], jnp.int32)
+
+
 def as_transforms(transforms: Any) -> tuple[str, ...]:
-    """Names of transforms, checked; one name stands for itself alone."""
+    """Names of transforms, checked; one name stands for itself alone. `numbers_of` them and None are understood."""
+    if transforms is None:
+        return IDENTITY
     names = as_names(transforms)
+    if hasattr(transforms, "dtype") and transforms.dtype.kind in "iu":
+        names = tuple(dict(enumerate(MIRRORED_AND_TURNED)).get(number, "") for number in np.ravel(transforms).tolist())
     if not names or len(set(names)) < len(names) or not all(name in MIRRORED_AND_TURNED for name in names):
         known = ", ".join(MIRRORED_AND_TURNED)
         raise ArgumentValueError("transforms", f"must be one or more of {known}, each once, but are {transforms!r}.")

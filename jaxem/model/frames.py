@@ -203,28 +203,37 @@ def pixel_moments(frames: Frames, batch_size: int) -> PixelMoments:
 
 
 def moments_by_pixel(frames: Frames) -> tuple[jax.Array, jax.Array]:
-    """Mean and variance over the images of each pixel where it is finite, (C, H, W), a batch of images at a time."""
+    """Mean and variance over the images of each pixel where it is finite, (C, H, W), a batch of images at a time.
+
+    Where it never is, the mean of the others' means and zero.
+    """
     batch_size = min(FRAMES_PER_PASS, frames.num_images)
 
-    def add_finite(own: Any, weights: jax.Array, _: None) -> tuple[tuple[jax.Array, jax.Array], None]:
+    def finite_in(own: Any, weights: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
         batch = frames.batch(own)
-        pixels = batch.observed(batch.channels_first, jnp.nan)
+        pixels, counts = batch.observed(batch.channels_first, jnp.nan), batch.counts(weights)
         finite = jnp.isfinite(pixels)
-        counts = batch.counts(weights)
+        return pixels, finite if batch.frame_weights is None else finite & (counts > 0)[:, None, None, None], counts
+
+    def add_finite(own: Any, weights: jax.Array, _: None) -> tuple[tuple[jax.Array, jax.Array], None]:
+        pixels, finite, counts = finite_in(own, weights)
         return (
             sum_over_images(finite.astype(pixels.dtype), counts),
             sum_over_images(jnp.where(finite, pixels, 0), counts),
         ), None
 
     (count, total), _ = over_batches(add_finite, frames.own, batch_size)
-    count = jnp.where(count > 0, count, 1)
-    mean = total / count
+    seen = count > 0
+    mean = total / jnp.where(seen, count, 1)
+    others = jnp.sum(mean, axis=(1, 2), keepdims=True) / jnp.maximum(
+        jnp.sum(seen, axis=(1, 2), keepdims=True, dtype=mean.dtype), 1
+    )
+    mean, count = jnp.where(seen, mean, others), jnp.where(seen, count, 1)
 
     def add_squares(own: Any, weights: jax.Array, _: None) -> tuple[jax.Array, None]:
-        batch = frames.batch(own)
-        pixels = batch.observed(batch.channels_first, jnp.nan)
-        distances = jnp.where(jnp.isfinite(pixels), pixels - mean[None], 0)
-        return sum_over_images(distances**2, batch.counts(weights)), None
+        pixels, finite, counts = finite_in(own, weights)
+        distances = jnp.where(finite, pixels - mean[None], 0)
+        return sum_over_images(distances**2, counts), None
 
     squares, _ = over_batches(add_squares, frames.own, batch_size)
     return mean, squares / count

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 
 from jaxem.model.images import CenteredImages
 from jaxem.model.likelihood import channel_variances, log_prior
-from jaxem.model.params import Params
+from jaxem.model.params import Params, num_hypotheses
 from jaxem.model.statistics import Expectation, LogLikelihoodRatio, SufficientStatistics
 from jaxem.model.workspace import ImageTotals
 from jaxem.ops import double_word
@@ -86,9 +86,13 @@ def penalized(density: DoubleWord, penalty: jax.Array) -> DoubleWord:
     return total._replace(high=jnp.where(finite, total.high, penalty))
 
 
-def log_smoothing(prior: jax.Array, prior_smoothing: jax.Array) -> jax.Array:
-    """(alpha / PQ) sum_d ln A(d), what prior smoothing adds to the objective; zero at alpha = 0, whatever A is."""
-    return jnp.where(prior_smoothing > 0, prior_smoothing * jnp.mean(log_prior(prior)), 0)
+def log_smoothing(params: Params, prior_smoothing: jax.Array) -> jax.Array:
+    """alpha times the mean of ln A over all hypotheses, what smoothing adds to the objective; zero at alpha = 0."""
+    if params.absent is None:
+        mean = jnp.mean(log_prior(params.prior))
+    else:
+        mean = (jnp.sum(log_prior(params.prior)) + log_prior(params.absent)) / num_hypotheses(params)
+    return jnp.where(prior_smoothing > 0, prior_smoothing * mean, 0)
 
 
 def mean_entropy(images: CenteredImages, totals: ImageTotals, params: Params, expected: Expectation) -> jax.Array:
@@ -114,3 +118,12 @@ def visible_weight(covered: jax.Array, total: jax.Array) -> jax.Array:
     """Expected weight with which images show the background at each pixel; zero where only rounding is left of it."""
     visible = total - covered
     return jnp.where(visible > 32 * jnp.finfo(covered.dtype).eps * total, visible, 0)
+
+
+def seen_weight(weight: jax.Array) -> jax.Array:
+    """Expected weight under each template's pixels, (M, h, w); zero where only rounding is left of it.
+
+    Each template has transforms of its own, so rounding is as its own weight, and more where numbers end.
+    """
+    info, most = jnp.finfo(weight.dtype), jnp.max(weight, axis=(1, 2), keepdims=True)
+    return jnp.where(weight > jnp.maximum(32 * info.eps * most, info.tiny / info.eps), weight, 0)

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from jaxem.model.images import CenteredImages
 from jaxem.ops import double_word
@@ -134,19 +135,49 @@ def to_internal_units(params: Params, images: CenteredImages) -> Params:
 def to_pixel_values(params: Params, images: CenteredImages, like: Params) -> Params:
     """Internal units in pixel values, with the axes of others that are in them, and their pixels outside the model."""
     template, background = map(images.to_pixel_values, (params.template, params.background))
-    given = with_all_axes(like)
+    noise_scale = images.scale * params.noise_scale
+    found = params._replace(template=template, background=background, noise_scale=noise_scale)
+    return with_axes_of(_outside_as(with_all_axes(like), found, images), like)
+
+
+def with_mean_outside(params: Params, images: CenteredImages) -> Params:
+    """Parameters whose pixels outside the model are the mean of the images' pixels."""
+    if params.opacity is None and images.mean_weights is None:
+        return params
+    flat = with_all_axes(with_mean_pixels(params, images))
+    return with_axes_of(_outside_as(flat, with_all_axes(params), images), params)
+
+
+def with_mean_pixels(params: Params, images: CenteredImages) -> Params:
+    """Parameters of which all pixels are the mean of the images' pixels."""
+    mean = images.offset if params.background.ndim == 3 else images.offset[0]
+    return params._replace(
+        template=jnp.broadcast_to(mean, params.template.shape),
+        background=jnp.broadcast_to(mean, params.background.shape),
+    )
+
+
+def _outside_as(given: Params, params: Params, images: CenteredImages) -> Params:
+    """Parameters with the pixels of others outside the support and where nothing was observed; both with all axes."""
+    template, background = params.template, params.background
     if given.opacity is not None:
         template = jnp.where(given.opacity > 0, template, given.template)
     if images.mean_weights is not None:
         background = jnp.where(images.observed, background, given.background)
+    return params._replace(template=template, background=background)
+
+
+def with_axes_of(params: Params, like: Params) -> Params:
+    """Parameters with all axes, in the axes of others."""
     has_channels = like.background.ndim == 3
     template, background = (
-        jnp.moveaxis(pixels, -3, -1) if has_channels else jnp.squeeze(pixels, -3) for pixels in (template, background)
+        jnp.moveaxis(pixels, -3, -1) if has_channels else jnp.squeeze(pixels, -3)
+        for pixels in (params.template, params.background)
     )
     return Params(
         template.reshape(like.template.shape),
         background,
-        images.scale * params.noise_scale,
+        params.noise_scale,
         params.prior.reshape(like.prior.shape),
         params.absent,
         like.opacity,
@@ -157,6 +188,21 @@ def uniform_prior(image_shape: Shape, template_shape: Shape, dtype: Any) -> jax.
     """A prior that favours no corner, (P, Q)."""
     rows, columns = positions_shape(image_shape, template_shape)
     return jnp.full((rows, columns), 1 / (rows * columns), dtype)
+
+
+def disc_support(template_shape: Shape) -> np.ndarray:
+    """The ellipse inscribed in a template, as an opacity (h, w): one where a pixel's centre lies in it, else zero."""
+    rows, columns = (((np.arange(size) - (size - 1) / 2) / (size / 2)) ** 2 for size in template_shape)
+    return (rows[:, None] + columns <= 1).astype(np.float32)
+
+
+def with_uniform_prior(params: Params) -> Params:
+    """Parameters that favour no corner, template or transform; absence is as likely as before."""
+    size = params.prior.size
+    share = jnp.full((), 1 / size, params.prior.dtype)
+    if params.absent is not None:
+        share = (1 - params.absent) / size
+    return params._replace(prior=jnp.broadcast_to(share, params.prior.shape))
 
 
 def blank_params(
@@ -191,6 +237,11 @@ def normalized(params: Params, fixed: tuple[str, ...] = ()) -> Params:
     if absent is not None and "absent" not in fixed:
         absent = absent * factor
     return params._replace(prior=params.prior * factor, absent=absent)
+
+
+def num_hypotheses(params: Params) -> int:
+    """Between how many hypotheses an image decides: every corner of every appearance, and that it shows none."""
+    return params.prior.size + (params.absent is not None)
 
 
 def keep_possible(new: Params, old: Params) -> Params:

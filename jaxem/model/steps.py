@@ -25,8 +25,8 @@ from jaxem.model.likelihood import (
     shared_terms,
     sse_change_at,
 )
-from jaxem.model.objective import expected_sse, visible_weight
-from jaxem.model.params import Params
+from jaxem.model.objective import expected_sse, seen_weight, visible_weight
+from jaxem.model.params import Params, num_hypotheses
 from jaxem.model.statistics import (
     BatchStatistics,
     Expectation,
@@ -286,7 +286,7 @@ def update(
     *,
     fixed: tuple[str, ...] = (),
 ) -> Params:
-    """M-step: the parameters that maximise the expected log joint plus (alpha / PQ) sum ln A, given its statistics.
+    """M-step: the parameters that maximise the expected log joint plus alpha mean ln A, given its statistics.
 
     Args:
         images: what the statistics are of.
@@ -298,18 +298,19 @@ def update(
     """
     num_images = totals.num_images
     counts, absent, template_weight, template_sum, covered_weight, covered_sum = statistics
-    prior = (counts + prior_smoothing / counts.size) / (num_images + prior_smoothing)
-    absent = None if absent is None else absent / (num_images + prior_smoothing)
+    pseudo_count = prior_smoothing / num_hypotheses(before)
+    prior, absent = (
+        None if expected is None else (expected + pseudo_count) / (num_images + prior_smoothing)
+        for expected in (counts, absent)
+    )
+    assert prior is not None
 
     template = before.template
     if "template" not in fixed:
         template = template_sum / num_images
         if template_weight is not None:
-            # Where only rounding is left of the weight, which is as each template's own weight, nothing was seen.
-            info, most = jnp.finfo(template_weight.dtype), jnp.max(template_weight, axis=(1, 2), keepdims=True)
-            least = jnp.maximum(32 * info.eps * most[:, None], info.tiny / info.eps)
-            weight, seen = template_weight[:, None], template_weight[:, None] > least
-            template = jnp.where(seen, template_sum / jnp.where(seen, weight, 1), before.template)
+            weight = seen_weight(template_weight)[:, None]
+            template = jnp.where(weight > 0, template_sum / jnp.where(weight > 0, weight, 1), before.template)
         if before.opacity is not None:
             template = jnp.where(before.opacity > 0, template, before.template)
 

@@ -33,7 +33,7 @@ from jaxem.model.params import (
     blank_params,
     to_internal_units,
     to_pixel_values,
-    with_all_axes,
+    with_mean_pixels,
 )
 from jaxem.model.statistics import UnnormalizedPosterior
 from jaxem.model.steps import batch_statistics, finalize, log_evidence, update
@@ -135,7 +135,7 @@ def m_step(
         images: (K, H, W) or (K, H, W, C), pixel values; integers are promoted.
         posterior: `Posterior` for soft EM or `Positions` for hard EM; log densities in it are not used.
         template_shape: (h, w) (static).
-        prior_smoothing: alpha >= 0, pseudo-counts spread evenly over all corners (traced).
+        prior_smoothing: alpha >= 0, pseudo-counts spread evenly over all hypotheses (traced).
         weights: as for `e_step`.
         frame_weights: (K,), as how many equal images each counts; one of zero counts for nothing (traced).
         params: those before. Needed where they hold an opacity, several templates or other than one noise scale, where
@@ -195,10 +195,8 @@ def _m_step(
     fixed: tuple[str, ...],
 ) -> Params:
     centered = center(frames)
-    if is_blank:  # the mean of the images' pixels is zero in internal units
-        nothing = jax.tree.map(jnp.zeros_like, with_all_axes(params))
-        mean = to_pixel_values(nothing, centered._replace(mean_weights=None), params)
-        params = params._replace(template=mean.template, background=mean.background)
+    if is_blank:
+        params = with_mean_pixels(params, centered)
     before = to_internal_units(params, centered)
     ones = jnp.ones(frames.num_images, frames.pixels.dtype)
     geometry, supports = geometry_of(before), appearances_of(before, transforms).supports

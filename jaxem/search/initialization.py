@@ -5,24 +5,36 @@ Source: ``docs/search.md``, *Restarts* and *Search*.
 
 from __future__ import annotations
 
-import math
-from functools import partial
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jax import lax
 
-from jaxem.model.frames import FRAMES_PER_PASS, Frames, PixelMoments, moments_by_pixel, pixel_moments
+from jaxem.model.appearances import IDENTITY, as_transforms, geometry_of
+from jaxem.model.frames import FRAMES_PER_PASS, Frames, PixelMoments, as_frames, moments_by_pixel, pixel_moments
 from jaxem.model.images import CenteredImages
-from jaxem.model.params import Params, to_pixel_values, uniform_prior
-from jaxem.model.workspace import center, total_up
+from jaxem.model.likelihood import Hypotheses, put_in_front
+from jaxem.model.params import Params, to_pixel_values, with_all_axes, with_axes_of, with_mean_pixels
+from jaxem.model.workspace import ImageTotals, center, total_up
 from jaxem.ops.validation import as_images, as_key, as_number
-from jaxem.ops.windows import Shape, window_sums_in_stages
-from jaxem.runtime.arguments import as_template_shape
+from jaxem.ops.windows import Shape, correlate, gather, unroll, window_sums_in_stages
+from jaxem.search.structure import Structure, as_structure
 
 
-def random_params(key: jax.Array, images: Any, template_shape: Shape) -> Params:
+def random_params(
+    key: jax.Array,
+    images: Any,
+    template_shape: Shape,
+    *,
+    num_templates: int = 1,
+    absent: bool = False,
+    support: Any = None,
+    boundary: str = "inside",
+    weights: Any = None,
+    frame_weights: Any = None,
+    transforms: Any = IDENTITY,
+) -> Params:
     """A random starting point scaled to the images.
 
     Template and background pixels are independent and uniform with the mean and standard deviation of the images'
@@ -31,8 +43,15 @@ def random_params(key: jax.Array, images: Any, template_shape: Shape) -> Params:
 
     Args:
         key: random key.
-        images: (K, H, W), pixel values.
+        images: (K, H, W) or (K, H, W, C), pixel values.
         template_shape: (h, w) (static).
+        num_templates: as for `fit_restarts`, like all that follow (static).
+        absent: whether an image may be without a template (static).
+        support: the template's, "disc" or an array of 0 and 1.
+        boundary: how windows meet the edges (static).
+        weights: of the pixels.
+        frame_weights: of the images.
+        transforms: that a template may be under (static).
 
     Returns:
         `Params`, in the dtype of the images.
@@ -47,29 +66,37 @@ def random_params(key: jax.Array, images: Any, template_shape: Shape) -> Params:
 
     Source: ``docs/search.md``, *Restarts*.
     """
-    images = as_images(images)
-    template_shape = as_template_shape(template_shape, images.shape[1:])
-    return _random_params(as_key(key), images, template_shape=template_shape)
+    frames, transforms = as_frames(images, weights, frame_weights), as_transforms(transforms)
+    structure = as_structure(
+        frames,
+        template_shape,
+        num_templates=num_templates,
+        absent=absent,
+        support=support,
+        transforms=transforms,
+        boundary=boundary,
+    )
+    return _random_params(as_key(key), frames, structure)
 
 
-@partial(jax.jit, static_argnames="template_shape")
-def _random_params(key: jax.Array, images: jax.Array, template_shape: Shape) -> Params:
-    moments = pixel_moments(Frames(images), min(FRAMES_PER_PASS, len(images)))
-    return draw_params(key, moments, images.shape[1:], template_shape)
+@jax.jit
+def _random_params(key: jax.Array, frames: Frames, structure: Structure) -> Params:
+    moments = pixel_moments(frames, min(FRAMES_PER_PASS, frames.num_images))
+    return draw_params(key, moments, structure.blank(frames.pixels))
 
 
-def draw_params(key: jax.Array, moments: PixelMoments, image_shape: Shape, template_shape: Shape) -> Params:
-    """`random_params` of images (H, W) or (H, W, C) with these moments, each channel with its own."""
+def draw_params(key: jax.Array, moments: PixelMoments, blank: Params) -> Params:
+    """`random_params` of images with these moments, in the shapes of others; each channel has its own moments."""
     mean, spread = moments.mean[None], moments.spread[None]
-    image_shape, channels = image_shape[:2], image_shape[2:]
     # One draw for both, since each compiles for a second.
-    sizes = math.prod(template_shape), math.prod(image_shape)
-    pixels = mean + 3**0.5 * spread * jax.random.uniform(key, (sum(sizes), mean.size), mean.dtype, -1, 1)
-    template, background = pixels[: sizes[0]], pixels[sizes[0] :]
-    noise_scale = jnp.sqrt(jnp.mean(spread**2)) if channels else spread[0, 0]
-    prior = uniform_prior(image_shape, template_shape, mean.dtype)
-    return Params(
-        template.reshape(*template_shape, *channels), background.reshape(*image_shape, *channels), noise_scale, prior
+    size, num_pixels = blank.template.size, blank.template.size + blank.background.size
+    uniform = jax.random.uniform(key, (num_pixels // mean.size, mean.size), mean.dtype, -1, 1)
+    pixels = (mean + 3**0.5 * spread * uniform).ravel()
+    noise_scale = spread[0] if mean.size in (1, blank.noise_scale.size) else jnp.sqrt(jnp.mean(spread**2))
+    return blank._replace(
+        template=pixels[:size].reshape(blank.template.shape),
+        background=pixels[size:].reshape(blank.background.shape),
+        noise_scale=noise_scale.reshape(blank.noise_scale.shape),
     )
 
 
@@ -99,22 +126,31 @@ def init_from_variance(images: Any, template_shape: Shape) -> Params:
 
     Source: ``docs/search.md``, *Search*.
     """
-    images = as_images(images)
-    template_shape = as_template_shape(template_shape, images.shape[1:])
-    return _init_from_variance(images, template_shape=template_shape)
+    frames = Frames(as_images(images))
+    return _init_from_variance(frames, as_structure(frames, template_shape))
 
 
-@partial(jax.jit, static_argnames="template_shape")
-def _init_from_variance(images: jax.Array, template_shape: Shape) -> Params:
-    mean, variances = (moment[0] for moment in moments_by_pixel(Frames(images)))
-    sums = window_sums_in_stages(variances, template_shape)
-    corner = jnp.stack(jnp.unravel_index(jnp.argmax(sums), sums.shape))
-    template = lax.dynamic_slice(mean, corner, template_shape)
-    elsewhere = (jnp.sum(mean) - jnp.sum(template)) / max(mean.size - template.size, 1)
-    fill = jnp.full(template_shape, elsewhere if mean.size > template.size else jnp.mean(mean), mean.dtype)
-    background = lax.dynamic_update_slice(mean, fill, corner)
-    prior = uniform_prior(mean.shape, template_shape, images.dtype)
-    return Params(template, background, jnp.sqrt(jnp.mean(variances)), prior)
+@jax.jit
+def _init_from_variance(frames: Frames, structure: Structure) -> Params:
+    return read_off(frames, structure.blank(frames.pixels))
+
+
+def read_off(frames: Frames, blank: Params) -> Params:
+    """`init_from_variance`, in the shapes of others."""
+    mean, variances = moments_by_pixel(frames)
+    internal = with_all_axes(blank)
+    geometry, num_templates = geometry_of(internal), len(internal.template)
+    sums = window_sums_in_stages(unroll(jnp.sum(variances, axis=0), geometry), geometry.template)
+    corner = jnp.stack(jnp.unravel_index(jnp.argmax(sums), sums.shape)).astype(jnp.int32)
+    template = gather(unroll(mean, geometry), corner[None], geometry.template)
+    num_elsewhere = mean[0].size - template[0, 0].size
+    elsewhere = (jnp.sum(mean, axis=(1, 2)) - jnp.sum(template[0], axis=(1, 2))) / max(num_elsewhere, 1)
+    fill = elsewhere if num_elsewhere > 0 else jnp.mean(mean, axis=(1, 2))
+    fill = jnp.broadcast_to(fill[:, None, None], template.shape[1:])
+    background = put_in_front(mean[None], fill[None], None, Hypotheses(corner[None]), geometry)[0]
+    template = jnp.broadcast_to(template, (num_templates, *template.shape[1:]))
+    noise_scale = jnp.broadcast_to(jnp.sqrt(jnp.mean(variances)), blank.noise_scale.shape)
+    return with_axes_of(internal._replace(template=template, background=background, noise_scale=noise_scale), blank)
 
 
 class Crops(NamedTuple):
@@ -157,41 +193,52 @@ def init_from_crop(images: Any, template_shape: Shape, rank: Any = 0) -> Params:
 
     Source: ``docs/search.md``, *Search*.
     """
-    images = as_images(images)
-    template_shape = as_template_shape(template_shape, images.shape[1:])
-    rank = as_number("rank", rank, images.dtype, at_least=0)
-    return _init_from_crop(images, rank, template_shape=template_shape)
+    frames = Frames(as_images(images))
+    rank = as_number("rank", rank, frames.pixels.dtype, at_least=0)
+    return _init_from_crop(frames, as_structure(frames, template_shape), rank)
 
 
-@partial(jax.jit, static_argnames="template_shape")
-def _init_from_crop(images: jax.Array, rank: jax.Array, template_shape: Shape) -> Params:
-    centered = center(Frames(images), min(FRAMES_PER_PASS, len(images)))
-    number = jnp.clip(rank.astype(jnp.int32), 0, len(images) - 1)
-    sse = total_up(centered).square_sum.high[0]
-    return crop_params(centered, sse, find_crops(centered, template_shape), number, template_shape)
+@jax.jit
+def _init_from_crop(frames: Frames, structure: Structure, rank: jax.Array) -> Params:
+    centered = center(frames, min(FRAMES_PER_PASS, frames.num_images))
+    number = jnp.clip(rank.astype(jnp.int32), 0, frames.num_images - 1)
+    blank = structure.blank(frames.pixels)
+    crops = find_crops(centered, blank)
+    return crop_params(centered, total_up(centered), crops, number[None], blank)
 
 
-def find_crops(images: CenteredImages, template_shape: Shape) -> Crops:
-    """The candidates of `init_from_crop`."""
+def find_crops(images: CenteredImages, blank: Params) -> Crops:
+    """The candidates of `init_from_crop`, for parameters of these shapes."""
+    internal = with_all_axes(blank)
+    geometry = geometry_of(internal)
+    support = None if internal.opacity is None else internal.opacity[0, 0]
 
-    def of_one(pixels: jax.Array) -> tuple[jax.Array, jax.Array]:
-        residuals = images._replace(frames=Frames(pixels[None])).residuals[0, 0]
-        sums = window_sums_in_stages(jnp.where(jnp.isfinite(residuals), residuals, 0) ** 2, template_shape)
+    def of_one(own: Any) -> tuple[jax.Array, jax.Array]:
+        one = images._replace(frames=images.frames.batch(jax.tree.map(lambda leaf: leaf[None], own)))
+        squares = one.frames.weighted(one.residuals**2)[0]
+        squares = unroll(jnp.sum(jnp.where(jnp.isfinite(squares), squares, 0), axis=0), geometry)
+        sums = window_sums_in_stages(squares, geometry.template) if support is None else correlate(squares, support)
+        counts = one.frames.counts(jnp.ones(1, sums.dtype))[0]
         corner = jnp.stack(jnp.unravel_index(jnp.argmax(sums), sums.shape))
-        return jnp.max(sums), corner.astype(jnp.int32)
+        return jnp.where(counts > 0, jnp.max(sums), -1), corner.astype(jnp.int32)
 
-    largest, corners = lax.map(of_one, images.frames.pixels)
+    largest, corners = lax.map(of_one, images.frames.own)
     order = jnp.argsort(-largest)
     return Crops(order.astype(jnp.int32), corners[order])
 
 
-def crop_params(images: CenteredImages, sse: jax.Array, crops: Crops, rank: jax.Array, template_shape: Shape) -> Params:
-    """The starting point of one of the crops; the squares of all residuals sum up to `sse`, in internal units."""
-    window = lax.dynamic_slice(images.frames.pixels[crops.numbers[rank]], crops.corners[rank], template_shape)
-    prior = uniform_prior(images.image_shape, template_shape, window.dtype)
-    noise_scale = jnp.sqrt(sse / images.frames.pixels.size)
-    like = Params(window, images.mean_image[0], noise_scale, prior)
-    internal = like._replace(
-        template=images.to_internal_units(window)[None, None], background=images.mean_image, prior=prior[None]
+def crop_params(images: CenteredImages, totals: ImageTotals, crops: Crops, ranks: jax.Array, blank: Params) -> Params:
+    """The starting point of some of the crops, one a template, in the shapes of others."""
+    internal, numbers = with_all_axes(blank), crops.numbers[ranks]
+    geometry = geometry_of(internal)
+    some = images._replace(frames=images.frames.batch(jax.tree.map(lambda leaf: leaf[numbers], images.frames.own)))
+    behind = images.mean_image[None]
+    shown = some.frames.observed(some.residuals + behind, jnp.broadcast_to(behind, some.residuals.shape))
+    windows = images.gather(shown, crops.corners[ranks], geometry)
+    noise_scale = jnp.sqrt(jnp.sum(totals.square_sum.high) / (totals.num_pixels.high * len(images.mean_image)))
+    found = internal._replace(
+        template=windows,
+        background=images.mean_image,
+        noise_scale=jnp.broadcast_to(noise_scale, blank.noise_scale.shape),
     )
-    return to_pixel_values(internal, images, like)
+    return to_pixel_values(found, images, with_mean_pixels(blank, images))

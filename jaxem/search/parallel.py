@@ -5,17 +5,18 @@ A batch that stays in one core's cache leaves nothing to share out inside it, so
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
 import jax
 
+from jaxem.model.appearances import IDENTITY
 from jaxem.model.frames import Frames
 from jaxem.model.workspace import Workspace, make_workspace
-from jaxem.ops.validation import as_images, as_key
+from jaxem.ops.validation import as_key
 from jaxem.ops.windows import Shape
-from jaxem.runtime.arguments import as_count, as_template_shape
+from jaxem.runtime.arguments import as_count
 from jaxem.runtime.checkpoint import Checkpointer
 from jaxem.runtime.compilation import jit
 from jaxem.runtime.executor import Executor
@@ -25,14 +26,16 @@ from jaxem.search.restarts import (
     DEFAULT_SEARCH,
     Restarts,
     as_num_restarts,
+    as_task,
     keep_best,
     starting_points,
     steps_of_plain_runs,
 )
 from jaxem.search.stages import SearchProgress, SearchState, Stage, StagedSearch, Starts
 from jaxem.search.strategy import Search, conclude, plan_stages
+from jaxem.search.structure import Structure
 from jaxem.search.tasks import SearchTasks, run_plain
-from jaxem.solvers.options import EMOptions, em_options
+from jaxem.solvers.options import EMOptions
 from jaxem.solvers.result import Fit
 
 # Of so few, all passes that prepare them take less time than optimising them does.
@@ -54,6 +57,14 @@ def fit_restarts_parallel(
     search: Search | None = DEFAULT_SEARCH,
     callback: Callable[[Progress], None] | None = None,
     checkpointer: Checkpointer | None = None,
+    num_templates: int = 1,
+    absent: bool = False,
+    support: Any = None,
+    boundary: str = "inside",
+    weights: Any = None,
+    frame_weights: Any = None,
+    transforms: Any = IDENTITY,
+    fixed: Mapping[str, Any] | None = None,
 ) -> Restarts:
     """`jaxem.fit_restarts` on all cores of a CPU, one start a core at a time; not to be traced.
 
@@ -76,6 +87,14 @@ def fit_restarts_parallel(
             thread.
         checkpointer: what the same call has done before, and where to save what is done. On an interruption it holds
             all but the last chunks; write it then.
+        num_templates: as for `fit_restarts`, like all that follow.
+        absent: whether an image may show no template.
+        support: where in its rectangle the template is.
+        boundary: how windows meet the edges.
+        weights: of the pixels.
+        frame_weights: of the images.
+        transforms: that a template may be under.
+        fixed: what is known.
 
     Returns:
         `Restarts` of NumPy arrays: those of `fit_restarts`, whatever the number of cores.
@@ -93,65 +112,76 @@ def fit_restarts_parallel(
 
     Source: ``docs/search.md``, *Restarts*.
     """
-    pixels = jax.device_put(as_images(images))  # jnp.asarray would copy them twice
-    template_shape = as_template_shape(template_shape, pixels.shape[1:])
     key, num_restarts = as_key(key), as_num_restarts(num_restarts, search)
-    options = em_options(
-        pixels,
+    frames, structure, options = as_task(
+        images,
+        template_shape,
         hard=hard,
         prior_smoothing=prior_smoothing,
         max_iterations=max_iterations,
         tolerance=tolerance,
         batch_size=batch_size,
+        num_templates=num_templates,
+        absent=absent,
+        support=support,
+        boundary=boundary,
+        weights=weights,
+        frame_weights=frame_weights,
+        transforms=transforms,
+        fixed=fixed,
     )
+    frames = jax.device_put(frames)  # jnp.asarray would copy them twice
     if num_threads is None:
         num_threads = available_cores() if jax.default_backend() == "cpu" else 1
     executor = Executor(as_count("num_threads", num_threads, at_least=1), checkpointer or Checkpointer())
     reporter = Reporter(callback)
-    prepare = _prepare_few if pixels.size < FEW_PIXELS else _prepare_many
+    prepare = _prepare_few if frames.pixels.size < FEW_PIXELS else _prepare_many
     without_pixels, starts, stages, nothing = prepare(
-        key, pixels, options, template_shape=template_shape, num_restarts=num_restarts, search=search
+        key, frames, structure, options, num_restarts=num_restarts, search=search
     )
-    workspace = without_pixels._replace(images=without_pixels.images._replace(frames=Frames(pixels)))
+    workspace = without_pixels._replace(images=without_pixels.images._replace(frames=frames))
     if stages is None or nothing is None:
         found = run_plain(executor, reporter, workspace, starts, options)
-        return jax.device_get(_conclude_plain(workspace, found, options))
+        return jax.device_get(_conclude_plain(workspace, found, structure, options))
     staged = SearchTasks(executor, reporter, workspace, starts, stages, options, nothing)
     state = staged.run()
     fit = staged.run_hard(state) if hard else None
-    return jax.device_get(_conclude_search(workspace, state, fit, options))
+    return jax.device_get(_conclude_search(workspace, state, fit, structure, options))
 
 
 def _prepare(
     key: jax.Array,
-    pixels: jax.Array,
+    frames: Frames,
+    structure: Structure,
     options: EMOptions,
-    template_shape: Shape,
     num_restarts: int,
     search: Search | None,
 ) -> tuple[Workspace, Starts, Stage | None, SearchProgress | None]:
     """What all runs share, without the images: a compiled program would return a copy of them."""
-    workspace = make_workspace(Frames(pixels), options.batch_size)
-    starts = starting_points(key, num_restarts, workspace, template_shape, search)
-    without_pixels = workspace._replace(images=workspace.images._replace(frames=Frames(pixels[:0])))
+    workspace = make_workspace(frames, options.batch_size)
+    starts = starting_points(key, num_restarts, workspace, structure, search)
+    none = jax.tree.map(lambda leaf: leaf[:0], frames.own)
+    without_pixels = workspace._replace(images=workspace.images._replace(frames=frames.batch(none)))
     if search is None:
         return without_pixels, starts, None, None
-    stages = plan_stages(search, len(pixels), starts, options)
+    stages = plan_stages(search, frames.num_images, starts, options)
     staged = StagedSearch(workspace, starts, stages, options)
     return without_pixels, starts, stages, staged.begin(staged.nothing_found(), 0, len(stages.kind))
 
 
-_PREPARE_STATIC = ("template_shape", "num_restarts", "search")
+_PREPARE_STATIC = ("num_restarts", "search")
 _prepare_many = jit(_prepare, static_argnames=_PREPARE_STATIC)
 _prepare_few = jit(_prepare, static_argnames=_PREPARE_STATIC, is_small=True)
 
 
 @partial(jit, is_small=True)
-def _conclude_search(workspace: Workspace, state: SearchState, hard: Fit | None, options: EMOptions) -> Restarts:
+def _conclude_search(
+    workspace: Workspace, state: SearchState, hard: Fit | None, structure: Structure, options: EMOptions
+) -> Restarts:
     runs, num_steps = conclude(state, hard)
-    return keep_best(workspace, runs, num_steps, options.prior_smoothing)
+    return keep_best(workspace, runs, num_steps, structure, options)
 
 
 @partial(jit, is_small=True)
-def _conclude_plain(workspace: Workspace, runs: Fit, options: EMOptions) -> Restarts:
-    return keep_best(workspace, runs, steps_of_plain_runs(runs), options.prior_smoothing)
+def _conclude_plain(workspace: Workspace, runs: Fit, structure: Structure, options: EMOptions) -> Restarts:
+    return keep_best(workspace, runs, steps_of_plain_runs(runs), structure, options)

@@ -5,25 +5,29 @@ Source: ``docs/search.md``, *Search*.
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 from jax import lax
 
-from jaxem.model.checks import as_params, expect_one_rectangle
-from jaxem.model.frames import Frames
+from jaxem.model.appearances import IDENTITY, as_transforms, geometry_of, turned_back
+from jaxem.model.checks import as_params
+from jaxem.model.frames import Frames, as_frames
 from jaxem.model.images import CenteredImages
-from jaxem.model.params import Params, to_internal_units, to_pixel_values, uniform_prior
+from jaxem.model.likelihood import Hypotheses
+from jaxem.model.params import Params, to_internal_units, to_pixel_values, with_uniform_prior
 from jaxem.model.steps import expectation
 from jaxem.model.workspace import make_workspace
-from jaxem.ops.validation import as_images
-from jaxem.ops.windows import window_sums_in_stages
+from jaxem.ops.windows import Geometry, correlate, window_sums_in_stages
 from jaxem.solvers.options import cheapest_batch_size
 
 
-def recentre(images: Any, params: Params) -> Params:
-    """Shift the template to where the images differ most from the background, relative to its best corners.
+def recentre(
+    images: Any, params: Params, *, weights: Any = None, frame_weights: Any = None, transforms: Any = IDENTITY
+) -> Params:
+    """Shift each template to where the images differ most from the background, relative to its best corners.
 
     EM often finds a template that is shifted by some pixels: it holds a margin of background and lacks its other end,
     and no single step leads from there. Around the best corners, aligned to each other, the images are averaged up to
@@ -31,11 +35,14 @@ def recentre(images: Any, params: Params) -> Params:
     pixels of m (mean of X - B)^2 is largest, m being how many images show the pixel: what a template there would gain.
 
     Args:
-        images: (K, H, W), pixel values.
+        images: (K, H, W) or (K, H, W, C), pixel values.
         params: the parameters.
+        weights: of the pixels, as for `fit`.
+        frame_weights: of the images, as for `fit`.
+        transforms: that a template may be under, as for `fit` (static).
 
     Returns:
-        `Params`: the shifted template and a uniform prior, or the given parameters where no shift promises more.
+        `Params`: the shifted templates and a uniform prior, or the given parameters where no shift promises more.
 
     Raises:
         ValueError, TypeError: shapes or dtypes that do not fit each other.
@@ -52,46 +59,92 @@ def recentre(images: Any, params: Params) -> Params:
 
     Source: ``docs/search.md``, *Search*.
     """
-    images = as_images(images)
-    params = as_params(params, images.shape[1:], images.dtype)
-    expect_one_rectangle(params)
-    return _recentre(images, params)
+    frames, transforms = as_frames(images, weights, frame_weights), as_transforms(transforms)
+    params = as_params(params, frames.pixels.shape[1:], frames.pixels.dtype, transforms)
+    return _recentre(frames, params, transforms=transforms)
 
 
-@jax.jit
-def _recentre(images: jax.Array, params: Params) -> Params:
-    workspace = make_workspace(Frames(images), cheapest_batch_size(len(images), images[0].size))
-    corners = expectation(workspace, to_internal_units(params, workspace.images), hard=True).best.corners
-    return recentred(workspace.images, params, corners)
+@partial(jax.jit, static_argnames="transforms")
+def _recentre(frames: Frames, params: Params, transforms: tuple[str, ...]) -> Params:
+    num_pixels = frames.pixels[0].size * params.prior.size // params.prior[..., 0, 0].size
+    workspace = make_workspace(frames, cheapest_batch_size(frames.num_images, num_pixels))
+    internal = to_internal_units(params, workspace.images)
+    best = expectation(workspace, internal, hard=True, transforms=transforms).best
+    return recentred(workspace.images, params, best, transforms)
 
 
-def recentred(images: CenteredImages, params: Params, corners: jax.Array) -> Params:
-    """`recentre`, given the best corners (K, 2)."""
-    height, width = params.template.shape
+def recentred(images: CenteredImages, params: Params, best: Hypotheses, transforms: tuple[str, ...]) -> Params:
+    """`recentre`, given the best hypotheses."""
     internal = to_internal_units(params, images)
-    margins = height // 2, width // 2
-    around = height + 2 * margins[0], width + 2 * margins[1]
-
-    def padded(array: jax.Array) -> jax.Array:
-        return jnp.pad(array, [(margin, margin) for margin in margins])
-
-    shared = padded(jnp.ones_like(params.background)), padded(internal.background[0])
-
-    def one_image(totals: tuple[jax.Array, ...], inputs: tuple[jax.Array, jax.Array]) -> tuple[Any, None]:
-        pixels, corner = inputs
-        arrays = (*shared, padded(images.to_internal_units(pixels)))
-        cuts = (lax.dynamic_slice(array, corner, around) for array in arrays)
-        return tuple(total + cut for total, cut in zip(totals, cuts, strict=True)), None
-
-    nothing = (jnp.zeros(around, params.template.dtype),) * 3
-    (seen, behind, shown), _ = lax.scan(one_image, nothing, (images.frames.pixels, corners))
-    count = jnp.maximum(seen, 1)
-    gains = window_sums_in_stages((shown - behind) ** 2 / count, params.template.shape)
-    best = jnp.stack(jnp.unravel_index(jnp.argmax(gains), gains.shape))
-    shifted = internal._replace(template=lax.dynamic_slice(shown / count, best, params.template.shape)[None, None])
-    template = to_pixel_values(shifted, images, params).template
-    prior = uniform_prior(images.image_shape, (height, width), template.dtype)
-    here = jnp.all(best == jnp.array(margins))
-    return params._replace(
-        template=jnp.where(here, params.template, template), prior=jnp.where(here, params.prior, prior)
+    geometry = geometry_of(internal)
+    template_shape = geometry.template
+    # Round the edges a template as large as the images has no margin: every shift of it is the same.
+    margins = tuple(
+        0 if goes_round and n == m else m // 2
+        for goes_round, n, m in zip(geometry.goes_round, geometry.image, template_shape, strict=True)
     )
+    around = tuple(m + 2 * margin for m, margin in zip(template_shape, margins, strict=True))
+    num_templates, num_channels = internal.template.shape[:2]
+    padded = partial(_padded, margins=margins, geometry=geometry)
+    behind = padded(internal.background)
+    own = images.frames.own, best
+
+    def one_image(totals: tuple[jax.Array, ...], inputs: Any) -> tuple[Any, None]:
+        one, where = inputs
+        batch = images.frames.batch(jax.tree.map(lambda leaf: leaf[None], one))
+        pixels = images._replace(frames=batch).residuals[0] + images.mean_image
+        weights = jnp.ones_like(internal.background[:1]) if batch.pixel_weights is None else batch.pixel_weights[0]
+        count = batch.counts(jnp.ones(1, pixels.dtype))[0]
+        weights = weights * (count if where.present is None else jnp.where(where.present, count, 0))
+        corner = (jnp.zeros_like(where.corners[0]), *where.corners)
+        weights, pixels, hidden = (
+            lax.dynamic_slice(array, corner, (len(array), *around))
+            for array in (padded(weights), padded(pixels), behind)
+        )
+        template = jnp.int32(0)
+        if where.appearance is not None:
+            template, transform = jnp.divmod(where.appearance, len(transforms))
+            weights, pixels, hidden = (turned_back(array, transform, transforms) for array in (weights, pixels, hidden))
+        seen, shown, difference = totals
+        pixels, hidden = jnp.where(weights > 0, pixels, 0), jnp.where(weights > 0, hidden, 0)
+        return (
+            seen.at[template].add(weights),
+            shown.at[template].add(weights * pixels),
+            difference.at[template].add(weights * (pixels - hidden)),
+        ), None
+
+    nothing = tuple(
+        jnp.zeros((num_templates, channels, *around), internal.template.dtype)
+        for channels in (1, num_channels, num_channels)
+    )
+    (seen, shown, difference), _ = lax.scan(one_image, nothing, own)
+    count = jnp.where(seen > 0, seen, 1)
+    squares = jnp.sum(difference**2 / count, axis=1)
+    if internal.opacity is None:
+        gains = window_sums_in_stages(squares, template_shape)
+    else:
+        gains = correlate(squares, internal.opacity[:, 0])
+    shifts = jnp.argmax(gains.reshape(num_templates, -1), axis=1)
+    shifts = jnp.stack(jnp.unravel_index(shifts, gains.shape[1:]), axis=1).astype(jnp.int32)
+
+    def cut(array: jax.Array, shift: jax.Array) -> jax.Array:
+        return lax.dynamic_slice(array, (jnp.zeros_like(shift[0]), *shift), (len(array), *template_shape))
+
+    here = jnp.all(shifts == jnp.array(margins, jnp.int32)[None], axis=1)
+    templates, there = jax.vmap(cut)(shown / count, shifts), jax.vmap(cut)(seen, shifts) > 0
+    keeps = here[:, None, None, None] | ~there
+    found = to_pixel_values(internal._replace(template=jnp.where(keeps, internal.template, templates)), images, params)
+    template = jnp.where(jnp.all(here), params.template, found.template)
+    flat = with_uniform_prior(params)
+    return params._replace(template=template, prior=jnp.where(jnp.all(here), params.prior, flat.prior))
+
+
+def _padded(array: jax.Array, margins: tuple[int, ...], geometry: Geometry) -> jax.Array:
+    """Images with a margin on each side: zeros, or what lies round the edge."""
+    for axis, (goes_round, margin, size) in enumerate(
+        zip(geometry.goes_round, margins, geometry.template, strict=True), start=array.ndim - 2
+    ):
+        widths = [(0, 0)] * array.ndim
+        widths[axis] = (margin, margin + (size - 1) * goes_round)
+        array = jnp.pad(array, widths, mode="wrap" if goes_round else "constant")
+    return array

@@ -5,6 +5,7 @@ EM converges to the local maximum it starts near. Source: ``docs/search.md``, *R
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -13,17 +14,20 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from jaxem.model.frames import Frames
+from jaxem.model.appearances import IDENTITY, as_transforms
+from jaxem.model.frames import Frames, as_frames
+from jaxem.model.params import Params, with_mean_outside
 from jaxem.model.workspace import Workspace, make_workspace
 from jaxem.ops.trees import entry, set_entry
-from jaxem.ops.validation import as_images, as_key
+from jaxem.ops.validation import as_key
 from jaxem.ops.windows import Shape
-from jaxem.runtime.arguments import as_count, as_template_shape
+from jaxem.runtime.arguments import as_count
 from jaxem.runtime.compilation import jit
 from jaxem.runtime.errors import ArgumentTypeError
-from jaxem.search.initialization import draw_params, find_crops, init_from_variance
+from jaxem.search.initialization import draw_params, find_crops, read_off
 from jaxem.search.stages import Starts
 from jaxem.search.strategy import Search, run_search
+from jaxem.search.structure import Structure, as_structure
 from jaxem.solvers.diagnostics import Diagnostics, diagnose, warnings
 from jaxem.solvers.em import EM
 from jaxem.solvers.options import EMOptions, em_options
@@ -67,6 +71,14 @@ def fit_restarts(
     batch_size: int | None = None,
     group_size: int | None = None,
     search: Search | None = DEFAULT_SEARCH,
+    num_templates: int = 1,
+    absent: bool = False,
+    support: Any = None,
+    boundary: str = "inside",
+    weights: Any = None,
+    frame_weights: Any = None,
+    transforms: Any = IDENTITY,
+    fixed: Mapping[str, Any] | None = None,
 ) -> Restarts:
     """Look for the parameters of the highest objective, from several starting points.
 
@@ -76,7 +88,7 @@ def fit_restarts(
 
     Args:
         key: random key.
-        images: (K, H, W), pixel values; integers are promoted.
+        images: (K, H, W) or, with channels, (K, H, W, C), pixel values; integers are promoted.
         template_shape: (h, w) (static).
         num_restarts: how many starting points; by default 2, or 10 without a search (static).
         hard: as for `fit`; the annealing is soft all the same.
@@ -87,6 +99,15 @@ def fit_restarts(
         group_size: runs made side by side by ``vmap``, until the slowest of them ends, where there is no search; by
             default one on a CPU, from whose cache more would fall out, and all of them on other devices (static).
         search: how to look for the highest local maximum and not the nearest, or None (static).
+        num_templates: M, of which each image shows one; they come in the order of their shares of the images (static).
+        absent: whether an image may show none (static).
+        support: where in its rectangle the template is: "disc" for the ellipse that touches the sides, or 0 and 1, (h,
+            w) or (M, h, w); by default everywhere.
+        boundary: "inside" where windows lie inside the images, "wrap" where they go round the edges (static).
+        weights: of the pixels, as for `fit`.
+        frame_weights: of the images, as for `fit`.
+        transforms: that a template may be under, as for `fit` (static).
+        fixed: fields of `Params` that are known, with their values, such as ``{"background": pixels}``.
 
     Returns:
         `Restarts`; its `warnings()` are reasons to doubt it.
@@ -104,30 +125,60 @@ def fit_restarts(
 
     Source: ``docs/search.md``, *Restarts* and *Search*.
     """
-    images = as_images(images)
-    template_shape = as_template_shape(template_shape, images.shape[1:])
     key, num_restarts = as_key(key), as_num_restarts(num_restarts, search)
     if group_size is None:
         group_size = 1 if search is not None or jax.default_backend() == "cpu" else num_restarts
     group_size = min(as_count("group_size", group_size, at_least=1), num_restarts)
-    options = em_options(
+    frames, structure, options = as_task(
         images,
+        template_shape,
         hard=hard,
         prior_smoothing=prior_smoothing,
         max_iterations=max_iterations,
         tolerance=tolerance,
         batch_size=batch_size,
         group_size=group_size,
+        num_templates=num_templates,
+        absent=absent,
+        support=support,
+        boundary=boundary,
+        weights=weights,
+        frame_weights=frame_weights,
+        transforms=transforms,
+        fixed=fixed,
     )
     return _fit_restarts(
-        key,
-        images,
-        options,
-        template_shape=template_shape,
-        num_restarts=num_restarts,
-        group_size=group_size,
-        search=search,
+        key, frames, structure, options, num_restarts=num_restarts, group_size=group_size, search=search
     )
+
+
+def as_task(
+    images: Any,
+    template_shape: Any,
+    *,
+    num_templates: int = 1,
+    absent: bool = False,
+    support: Any = None,
+    boundary: str = "inside",
+    weights: Any = None,
+    frame_weights: Any = None,
+    transforms: Any = IDENTITY,
+    fixed: Mapping[str, Any] | None = None,
+    **options: Any,
+) -> tuple[Frames, Structure, EMOptions]:
+    """What `fit_restarts` is given, checked: the images, what to look for in them, and how."""
+    frames, names = as_frames(images, weights, frame_weights), as_transforms(transforms)
+    structure = as_structure(
+        frames,
+        template_shape,
+        num_templates=num_templates,
+        absent=absent,
+        support=support,
+        transforms=names,
+        boundary=boundary,
+        fixed=fixed,
+    )
+    return frames, structure, em_options(frames.pixels, transforms=names, fixed=structure.fixed, **options)
 
 
 def as_num_restarts(num_restarts: Any, search: Any) -> int:
@@ -139,34 +190,39 @@ def as_num_restarts(num_restarts: Any, search: Any) -> int:
     return as_count("num_restarts", num_restarts, at_least=1)
 
 
-@partial(jit, static_argnames=("template_shape", "num_restarts", "group_size", "search"))
+@partial(jit, static_argnames=("num_restarts", "group_size", "search"))
 def _fit_restarts(
     key: jax.Array,
-    images: jax.Array,
+    frames: Frames,
+    structure: Structure,
     options: EMOptions,
-    template_shape: Shape,
     num_restarts: int,
     group_size: int,
     search: Search | None,
 ) -> Restarts:
-    workspace = make_workspace(Frames(images), options.batch_size)
-    starts = starting_points(key, num_restarts, workspace, template_shape, search)
+    workspace = make_workspace(frames, options.batch_size)
+    starts = starting_points(key, num_restarts, workspace, structure, search)
     return find_best(workspace, starts, group_size, search, options)
 
 
 def starting_points(
-    key: jax.Array, num_restarts: int, workspace: Workspace, template_shape: Shape, search: Search | None
+    key: jax.Array, num_restarts: int, workspace: Workspace, structure: Structure, search: Search | None
 ) -> Starts:
     """So many, stacked along a leading axis; of a search the first is read off the images."""
     images = workspace.images
-    draw = partial(
-        draw_params, moments=workspace.moments, image_shape=images.image_shape, template_shape=template_shape
-    )
+    blank = structure.blank(images.frames.pixels)
+
+    def draw(key: jax.Array) -> Params:
+        return structure.with_known(with_mean_outside(draw_params(key, workspace.moments, blank), images))
+
     drawn = jax.vmap(draw)(jax.random.split(key, num_restarts))
     if search is None:
-        return Starts(drawn, None)
-    read_off = init_from_variance(images.frames.pixels, template_shape)
-    return Starts(set_entry(drawn, 0, read_off), find_crops(images, template_shape))
+        return Starts(drawn, structure, None)
+    read = with_mean_outside(read_off(images.frames, blank), images)
+    if structure.num_templates > 1:  # which one place cannot tell apart
+        read = read._replace(template=drawn.template[0])
+    first = structure.with_known(read)
+    return Starts(set_entry(drawn, 0, first), structure, find_crops(images, blank))
 
 
 def find_best(
@@ -179,7 +235,7 @@ def find_best(
         run = EM(workspace, options).run
         runs = lax.map(run, starts.params, batch_size=None if group_size == 1 else group_size)
         num_steps = steps_of_plain_runs(runs)
-    return keep_best(workspace, runs, num_steps, options.prior_smoothing)
+    return keep_best(workspace, runs, num_steps, starts.structure, options)
 
 
 def steps_of_plain_runs(runs: Fit) -> jax.Array:
@@ -187,10 +243,24 @@ def steps_of_plain_runs(runs: Fit) -> jax.Array:
     return jnp.sum(runs.num_iterations + 1, dtype=jnp.int32)
 
 
-def keep_best(workspace: Workspace, runs: Fit, num_steps: jax.Array, prior_smoothing: jax.Array) -> Restarts:
+def keep_best(
+    workspace: Workspace, runs: Fit, num_steps: jax.Array, structure: Structure, options: EMOptions
+) -> Restarts:
     """Put the best of several runs, stacked along a leading axis, and its diagnostics beside them."""
+    if structure.num_templates > 1 and not structure.is_labelled:
+        runs = jax.vmap(order_templates)(runs)
     best = entry(runs, best_run(runs))
-    return Restarts(best, runs, diagnose(workspace, best, runs, num_steps, prior_smoothing))
+    return Restarts(best, runs, diagnose(workspace, best, runs, num_steps, options.prior_smoothing, options.transforms))
+
+
+def order_templates(found: Fit) -> Fit:
+    """The same with several templates in the order of their shares of the images, the largest first."""
+    params, numbers = found.params, found.best_template
+    assert numbers is not None
+    shares = jnp.sum(params.prior.reshape(len(params.prior), -1), axis=1)
+    order = jnp.argsort(-shares)
+    params = params._replace(template=params.template[order], prior=params.prior[order])
+    return found._replace(params=params, best_template=jnp.argsort(order).astype(jnp.int32)[numbers])
 
 
 def best_run(runs: Fit) -> jax.Array:

@@ -16,11 +16,16 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from jaxem.model.params import Params
+from jaxem.model.appearances import numbers_of
+from jaxem.model.likelihood import Hypotheses, hypotheses_of, positions_of
+from jaxem.model.params import Params, Positions, num_hypotheses, with_all_axes
+from jaxem.model.statistics import nothing_found
 from jaxem.model.workspace import Workspace
 from jaxem.ops.trees import entry, set_entry
 from jaxem.search.initialization import Crops, crop_params
 from jaxem.search.recentring import recentred
+from jaxem.search.reseeding import reseeded
+from jaxem.search.structure import Structure
 from jaxem.solvers.em import EM, EMState
 from jaxem.solvers.options import EMOptions
 from jaxem.solvers.result import Fit, Status
@@ -36,8 +41,9 @@ class StageKind(IntEnum):
     ANNEAL = 0  # anneal one of the starts
     TRIAL = 1  # a step from one of the crops, if annealing has lost the template
     REINITIALIZE = 2  # go on from the best of those
-    RECENTRE = 3  # shift the best so far to where it belongs, and anneal it anew
-    CONVERGE = 4  # anneal the prior of the best and run it to convergence
+    RESEED = 3  # of several templates begin the one that is needed least anew
+    RECENTRE = 4  # shift the best so far to where it belongs, and anneal it anew
+    CONVERGE = 5  # anneal the prior of the best and run it to convergence
 
 
 class Stage(NamedTuple):
@@ -47,7 +53,7 @@ class Stage(NamedTuple):
     field     shape       meaning
     ========  ==========  ==================================================================
     kind      () int32    a `StageKind`
-    number    () int32    of the start or the crop it begins with
+    number    () int32    of the start or the crop it begins with, or which attempt it is
     schedule  `Schedule`  as long in every stage, so that one program does for all of them
     skip      () int32    steps of it left out, from the first
     limit     () int32    iterations after it, at most
@@ -64,27 +70,24 @@ class Stage(NamedTuple):
 class Starts(NamedTuple):
     """Where a search begins.
 
-    ======  ========  ===================================================================
-    field   shape     meaning
-    ======  ========  ===================================================================
-    params  `Params`  the starting points, along a leading axis
-    crops   `Crops`   where to look for more if those lead nowhere; plain restarts do not
-            or None
-    ======  ========  ===================================================================
+    =========  ===========  ===================================================================
+    field      shape        meaning
+    =========  ===========  ===================================================================
+    params     `Params`     the starting points, along a leading axis
+    structure  `Structure`  what they are made of, and what is known of them
+    crops      `Crops`      where to look for more if those lead nowhere; plain restarts do not
+               or None
+    =========  ===========  ===================================================================
     """
 
     params: Params
+    structure: Structure
     crops: Crops | None
 
     @property
     def num_starts(self) -> int:
         """How many starting points."""
         return len(self.params.noise_scale)
-
-    @property
-    def template_shape(self) -> tuple[int, ...]:
-        """(h, w)."""
-        return self.params.template.shape[1:]
 
 
 class SearchState(NamedTuple):
@@ -154,10 +157,26 @@ class StagedSearch:
     def nothing_found(self) -> SearchState:
         """Before the first stage."""
         starts = self.starts
-        num_images, length = self.workspace.images.frames.num_images, self.options.max_iterations + 1
-        zero, unknown = jnp.int32(0), jnp.full((), jnp.nan, starts.params.noise_scale.dtype)
-        history, corners = jnp.full(length, unknown), jnp.zeros((num_images, 2), jnp.int32)
-        nowhere = Fit(entry(starts.params, 0), unknown, history, zero, zero, zero, unknown, corners)
+        length = self.options.max_iterations + 1
+        params = entry(starts.params, 0)
+        zero, unknown = jnp.int32(0), jnp.full((), jnp.nan, params.noise_scale.dtype)
+        history, transforms = jnp.full(length, unknown), self.options.transforms
+        internal = with_all_axes(params)
+        where = positions_of(nothing_found(self.workspace.images, internal), None, params, transforms)
+        nowhere = Fit(
+            params,
+            unknown,
+            history,
+            zero,
+            zero,
+            zero,
+            unknown,
+            where.corners,
+            where.template,
+            where.transform,
+            where.present,
+            numbers_of(transforms),
+        )
         annealed = jax.tree.map(lambda leaf: jnp.broadcast_to(leaf[None], (starts.num_starts, *leaf.shape)), nowhere)
         return SearchState(nowhere, nowhere, annealed, zero, zero, jnp.bool_(False))
 
@@ -210,23 +229,40 @@ class StagedSearch:
             StageKind.ANNEAL: lambda: entry(self.starts.params, stage.number),
             StageKind.TRIAL: lambda: self._crop(stage.number),
             StageKind.REINITIALIZE: lambda: found.trial.params,
+            StageKind.RESEED: lambda: self._reseeded(best, stage.number),
             StageKind.RECENTRE: recentred,
             StageKind.CONVERGE: lambda: best.params,
         }
         begin = lax.switch(kind, [begin_of[kind] for kind in StageKind])
         needs_loss = (kind == StageKind.TRIAL) | (kind == StageKind.REINITIALIZE)
-        is_shifted = jnp.any(begin.template != best.params.template)
-        active = (~needs_loss | is_lost(best)) & ((kind != StageKind.RECENTRE) | is_shifted)
+        is_changed = jnp.any(begin.template != best.params.template)
+        needs_change = (kind == StageKind.RECENTRE) | (kind == StageKind.RESEED)
+        active = (~needs_loss | is_lost(best)) & (~needs_change | is_changed)
         return self._em(stage).init(begin), active
 
     def _recentred(self, found: Fit) -> Params:
-        return recentred(self.workspace.images, found.params, found.corners)
+        transforms = self.options.transforms
+        shifted = recentred(self.workspace.images, found.params, hypotheses_at(found), transforms)
+        return self.starts.structure.with_known(shifted)
+
+    def _reseeded(self, found: Fit, attempt: jax.Array) -> Params:
+        structure, images = self.starts.structure, self.workspace.images
+        if structure.num_templates == 1:
+            return found.params
+        split = reseeded(images, found.params, hypotheses_at(found), attempt, self.options.transforms)
+        return structure.with_known(split)
 
     def _crop(self, number: jax.Array) -> Params:
-        if self.starts.crops is None:
-            return entry(self.starts.params, 0)
-        images, sse = self.workspace.images, self.workspace.totals.square_sum.high[0]
-        return crop_params(images, sse, self.starts.crops, number, self.starts.template_shape)
+        structure, crops = self.starts.structure, self.starts.crops
+        start = entry(self.starts.params, 0)
+        if crops is None:
+            return start
+        images, totals = self.workspace.images, self.workspace.totals
+        # Of several templates each is cut from another image.
+        step = max(1, images.frames.num_images // structure.num_templates)
+        ranks = number + step * jnp.arange(structure.num_templates, dtype=jnp.int32)
+        blank = structure.blank(images.frames.pixels)
+        return structure.with_known(crop_params(images, totals, crops, ranks, blank))
 
 
 def _after(found: SearchState, stage: Stage, fit: Fit) -> tuple[SearchState, jax.Array]:
@@ -252,9 +288,16 @@ def _unchanged(found: SearchState, stage: Stage, ended: jax.Array) -> SearchStat
     return found._replace(recentring_failed=found.recentring_failed | (ended & (stage.kind == StageKind.RECENTRE)))
 
 
+def hypotheses_at(fit: Fit) -> Hypotheses:
+    """The best hypothesis of each image, as a fit has them."""
+    num_transforms = 1 if fit.transforms is None else len(fit.transforms)
+    positions = Positions(fit.corners, None, fit.best_template, fit.best_transform, fit.present)
+    return hypotheses_of(positions, num_transforms)
+
+
 def is_lost(best: Fit) -> jax.Array:
     """Whether annealing has lost the template, so that positions are as open as at first."""
-    return best.entropy > LOST_ENTROPY_SHARE * math.log(best.params.prior.size)
+    return best.entropy > LOST_ENTROPY_SHARE * math.log(num_hypotheses(best.params))
 
 
 def merge(one: SearchState, other: SearchState) -> SearchState:

@@ -47,6 +47,8 @@ class Search:
             single images, see `init_from_crop`, are tried for a step, and the best of them goes on.
         num_recentrings: at most so many times the best template is shifted, see `recentre`, annealed anew, and kept if
             the objective has risen.
+        num_reseedings: of several templates, so many times the one that is needed least is begun anew from an image
+            that fits badly, and kept if the objective has risen.
         prior_annealing_steps: of the best, while the prior is learned little by little. By default 60, and where there
             are more images than half the corners, fewer in proportion to the square root of corners per image.
 
@@ -65,6 +67,7 @@ class Search:
     inverse_temperature: float = 0.1
     num_trials: int = 12
     num_recentrings: int = 2
+    num_reseedings: int = 3
     prior_annealing_steps: int | None = None
 
     def __post_init__(self) -> None:
@@ -72,6 +75,7 @@ class Search:
             as_count("annealing_steps", self.annealing_steps, at_least=1)
         as_count("num_trials", self.num_trials, at_least=0)
         as_count("num_recentrings", self.num_recentrings, at_least=0)
+        as_count("num_reseedings", self.num_reseedings, at_least=0)
         if self.prior_annealing_steps is not None:
             as_count("prior_annealing_steps", self.prior_annealing_steps, at_least=0)
         as_fraction("inverse_temperature", self.inverse_temperature)
@@ -92,8 +96,8 @@ class Search:
 
 def plan_stages(search: Search, num_images: int, starts: Starts, options: EMOptions) -> Stage:
     """All stages, stacked along a leading axis, in the order of their kinds."""
-    params = starts.params
-    num_steps = search.annealing_steps_for(num_images, starts.template_shape)
+    params, structure = starts.params, starts.structure
+    num_steps = search.annealing_steps_for(num_images, structure.template_shape)
     first, cool_first = search.inverse_temperature, max(search.inverse_temperature, COOL_INVERSE_TEMPERATURE)
     share = math.log(cool_first) / math.log(first) if first < 1 else 1  # of the steps, at the same rate
     of_estimate = annealing(max(1, round(share * num_steps)), start=cool_first, prior_steps=0)
@@ -102,11 +106,13 @@ def plan_stages(search: Search, num_images: int, starts: Starts, options: EMOpti
     of_trial = annealing(TRIAL_STEPS, start=1, prior_steps=0)
     of_prior = annealing(0, prior_steps=search.prior_annealing_steps_for(num_images, params.prior[0].size))
     num_trials = 0 if starts.crops is None else min(search.num_trials, num_images)
+    num_reseedings = 0 if structure.num_templates == 1 else search.num_reseedings
     plan = [
         (StageKind.ANNEAL, 0, of_estimate, 0),  # the first start is read off the images
         *[(StageKind.ANNEAL, number, of_random, 0) for number in range(1, starts.num_starts)],
         *[(StageKind.TRIAL, number, of_trial, 0) for number in range(num_trials)],
         *[(StageKind.REINITIALIZE, 0, untempered, 0)] * (num_trials > 0),
+        *[(StageKind.RESEED, number, of_estimate, 0) for number in range(num_reseedings)],
         *[(StageKind.RECENTRE, 0, of_estimate, 0)] * search.num_recentrings,
         # Hard EM has a run of its own afterwards.
         (StageKind.CONVERGE, 0, of_prior, 0 if options.hard else options.max_iterations),

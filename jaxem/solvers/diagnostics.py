@@ -6,6 +6,7 @@ Source: ``docs/statistics.md``, *Diagnostics*.
 from __future__ import annotations
 
 import math
+from functools import partial
 from typing import NamedTuple
 
 import jax
@@ -14,7 +15,7 @@ import jax.numpy as jnp
 from jaxem.model.appearances import IDENTITY, appearances_of, geometry_of
 from jaxem.model.likelihood import channel_variances
 from jaxem.model.objective import visible_weight
-from jaxem.model.params import Params, to_internal_units
+from jaxem.model.params import Params, num_hypotheses, to_internal_units
 from jaxem.model.workspace import Workspace
 from jaxem.ops import fourier
 from jaxem.ops.windows import Geometry, coverage_in_stages, roll_up, unroll, window_sums_in_stages
@@ -70,10 +71,12 @@ def diagnose(
     """Diagnostics of the best of the runs, which are stacked along a leading axis; to be traced."""
     images, num_images = workspace.images, workspace.totals.num_images
     params = to_internal_units(best.params, images)
-    differences = _mean_square(runs.params.template - best.params.template[None], best.params)
-    agree = (differences <= jnp.mean(best.params.noise_scale**2) / num_images) | (runs.elbo == best.elbo)
+    differences = jax.vmap(partial(largest_difference, params, transforms=transforms))(
+        jax.vmap(lambda other: to_internal_units(other, images))(runs.params)
+    )
+    agree = (differences <= jnp.mean(params.noise_scale**2) / num_images) | (runs.elbo == best.elbo)
     others = jnp.where(jnp.isfinite(runs.elbo) & ~agree, runs.elbo, -jnp.inf)
-    counts = params.prior * (num_images + prior_smoothing) - prior_smoothing / params.prior.size
+    counts = params.prior * (num_images + prior_smoothing) - prior_smoothing / num_hypotheses(params)
     visible = visible_weight(_hidden(counts, params, transforms), num_images)
     return Diagnostics(
         best.elbo - jnp.max(others),
@@ -86,15 +89,23 @@ def diagnose(
     )
 
 
-def _mean_square(differences: jax.Array, params: Params) -> jax.Array:
-    """Of differences from templates, (R, *template.shape), the mean square of each, (R,), where they hide anything."""
-    squares, opacity = differences**2, params.opacity
-    if opacity is None:
-        return jnp.mean(squares, axis=tuple(range(1, squares.ndim)))
-    shown = opacity.reshape(*opacity.shape, *[1] * (params.background.ndim - 2)) > 0
-    shown = jnp.broadcast_to(shown, params.template.shape)
-    total = jnp.sum(jnp.where(shown[None], squares, 0), axis=tuple(range(1, squares.ndim)))
-    return total / jnp.maximum(jnp.sum(shown, dtype=squares.dtype), 1)
+def largest_difference(one: Params, other: Params, transforms: tuple[str, ...]) -> jax.Array:
+    """Mean square by which templates differ, of the one that is least like any of the others; in internal units.
+
+    Which number a template has, and which of its turns is called the identity, makes no difference to the likelihood.
+    """
+    appearances = appearances_of(other, transforms).templates
+
+    def nearest(template: jax.Array, opacity: jax.Array | None) -> jax.Array:
+        squares = (appearances - template[None]) ** 2
+        if opacity is None:
+            return jnp.min(jnp.mean(squares, axis=(1, 2, 3)))
+        share = jnp.sum(opacity * squares, axis=(1, 2, 3)) / (jnp.sum(opacity) * len(template))
+        return jnp.min(share)
+
+    if len(appearances) == 1 and one.opacity is None:
+        return jnp.mean((appearances - one.template) ** 2)
+    return jnp.max(jax.vmap(nearest)(one.template, one.opacity))
 
 
 def contrast(params: Params, transforms: tuple[str, ...] = IDENTITY) -> jax.Array:

@@ -15,6 +15,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
+from jaxem.model.appearances import numbers_of
 from jaxem.model.likelihood import channel_variances, positions_of
 from jaxem.model.objective import log_density, log_smoothing, mean_entropy, penalized
 from jaxem.model.params import Params, keep_possible, normalized, to_internal_units, to_pixel_values
@@ -199,6 +200,7 @@ class EM:
             best_template=best.template,
             best_transform=best.transform,
             present=best.present,
+            transforms=numbers_of(self.options.transforms),
         )
 
     def _step(self, state: EMState) -> EMState:
@@ -225,7 +227,7 @@ class EM:
         tempered = params._replace(noise_scale=params.noise_scale * jnp.sqrt(temperature))
         expected = expectation(self.workspace, tempered, hard=self.options.hard, transforms=self.options.transforms)
         density = log_density(images, totals, params, expected.ratio)
-        objective = penalized(density, log_smoothing(params.prior, self.options.prior_smoothing))
+        objective = penalized(density, log_smoothing(params, self.options.prior_smoothing))
         gain = double_word.subtract(objective, state.elbo).high
         now, before = expected.statistics, state.expected.statistics
         moved = jnp.sum(jnp.abs(now.counts - before.counts))

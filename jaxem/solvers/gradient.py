@@ -15,7 +15,7 @@ import jax.numpy as jnp
 import optax
 from jax import lax
 
-from jaxem.model.appearances import IDENTITY, as_transforms, geometry_of
+from jaxem.model.appearances import IDENTITY, as_transforms, geometry_of, numbers_of
 from jaxem.model.checks import as_fixed, as_params
 from jaxem.model.frames import Frames, as_frames
 from jaxem.model.images import CenteredImages
@@ -66,7 +66,7 @@ def fit(
         optimizer: as `optax.lbfgs()` for whole passes or `optax.adam(0.01)` for mini-batches (static; keep the object,
             since each new one compiles anew).
         penalty: a function from `Params` to nats, to be differentiated, or none (static).
-        prior_smoothing: alpha >= 0, pseudo-counts spread evenly over all corners (traced).
+        prior_smoothing: alpha >= 0, pseudo-counts spread evenly over all hypotheses (traced).
         key: random key of the mini-batches.
         minibatch_size: images a step, or none for all of them (static).
         max_iterations: at most so many passes (static).
@@ -155,7 +155,7 @@ def _fit(
         internal = _to_internal(free, centered, start, fixed)
         likelihood = _log_likelihood(part, internal, transforms) * (num_images / part.frames.num_images)
         extra = 0 if penalty is None else penalty(to_pixel_values(internal, centered, params))
-        return extra - likelihood - log_smoothing(internal.prior, prior_smoothing)
+        return extra - likelihood - log_smoothing(internal, prior_smoothing)
 
     def whole_step(carry: _Carry) -> tuple[Unconstrained, Any]:
         def value(free: Unconstrained) -> jax.Array:
@@ -214,7 +214,17 @@ def _fit(
     reached = to_pixel_values(_to_internal(end.free, centered, start, fixed), centered, params)
     found = select(end.num_iterations > 0, reached, params)
     unknown, nowhere = jnp.full_like(end.objective, jnp.nan), jnp.full((num_images, 2), -1, jnp.int32)
-    return Fit(found, -end.objective, end.history, end.num_iterations, status, jnp.int32(0), unknown, nowhere)
+    return Fit(
+        params=found,
+        elbo=-end.objective,
+        history=end.history,
+        num_iterations=end.num_iterations,
+        status=status,
+        num_scheduled=jnp.int32(0),
+        entropy=unknown,
+        corners=nowhere,
+        transforms=numbers_of(transforms),
+    )
 
 
 def _to_free(internal: Params) -> Unconstrained:

@@ -59,6 +59,8 @@ class Fit(NamedTuple):
     best_template   (K,) int32 or None     number of the template there; None: there is one
     best_transform  (K,) int32 or None     number of the transform there; None: there is one
     present         (K,) bool or None      whether there is a template at all; None: there always is
+    transforms      (G,) int32 or None     which transforms templates may be under, by their places in
+                                           `appearances.MIRRORED_AND_TURNED`; None: the identity alone
     ==============  =====================  ===================================================================
 
     The objective is the ELBO at the exact posterior, that is the log likelihood; in hard EM the log joint of the images
@@ -76,3 +78,4 @@ class Fit(NamedTuple):
     best_template: jax.Array | None = None
     best_transform: jax.Array | None = None
     present: jax.Array | None = None
+    transforms: jax.Array | None = None

@@ -46,7 +46,7 @@ def fit(
         params: where to start, and what is in the model: see `Params`. Prior and absent count by their shares: they are
             divided by their sum first, unless the prior is fixed.
         hard: hard EM, one corner an image instead of probabilities (static).
-        prior_smoothing: alpha >= 0, pseudo-counts spread evenly over all corners (traced).
+        prior_smoothing: alpha >= 0, pseudo-counts spread evenly over all hypotheses (traced).
         max_iterations: at most so many iterations (static).
         tolerance: the smallest gain that counts as progress, nats per image (traced). Zero runs until nothing is
             gained, minus infinity until the iterations run out or something fails.
