@@ -118,3 +118,12 @@ def visible_weight(covered: jax.Array, total: jax.Array) -> jax.Array:
     """Expected weight with which images show the background at each pixel; zero where only rounding is left of it."""
     visible = total - covered
     return jnp.where(visible > 32 * jnp.finfo(covered.dtype).eps * total, visible, 0)
+
+
+def seen_weight(weight: jax.Array) -> jax.Array:
+    """Expected weight under each template's pixels, (M, h, w); zero where only rounding is left of it.
+
+    Each template has transforms of its own, so rounding is as its own weight, and more where numbers end.
+    """
+    info, most = jnp.finfo(weight.dtype), jnp.max(weight, axis=(1, 2), keepdims=True)
+    return jnp.where(weight > jnp.maximum(32 * info.eps * most, info.tiny / info.eps), weight, 0)

@@ -86,8 +86,8 @@ def diagnose(
         num_steps,
         jnp.exp(best.entropy),
         contrast(params, transforms),
-        jnp.sum(visible == 0, dtype=jnp.int32),
-        jnp.all(params.noise_scale**2 <= NEAR_FLOOR * images.variance_floor),
+        jnp.sum((visible == 0) & images.observed[0], dtype=jnp.int32),
+        jnp.all(params.noise_scale**2 <= NEAR_FLOOR * images.least_variance(params.noise_scale)),
     )
 
 
