@@ -34,10 +34,9 @@ def sample(rng, params, num_images, transforms):
     return clean + params.noise_scale * rng.normal(size=clean.shape)
 
 
-def draw(seed, **chosen):
-    """A problem with some options, drawn at random unless chosen; images from near the parameters."""
-    rng = np.random.default_rng(seed)
-    options = {
+def random_options(rng):
+    """Some on, some off."""
+    return {
         "weights": rng.choice(["none", "none", "shared mask", "shared", "mask", "own"]),
         "frames": rng.choice(["none", "none", "counts", "some zero"]),
         "support": bool(rng.integers(2)),
@@ -46,7 +45,13 @@ def draw(seed, **chosen):
         "absent": bool(rng.integers(2)),
         "templates": rng.choice(["none", "none", "1", "2"]),
         "transforms": int(rng.integers(len(TRANSFORMS))),
-    } | chosen
+    }
+
+
+def draw(seed, **chosen):
+    """A problem with some options, drawn at random unless chosen; images from near the parameters."""
+    rng = np.random.default_rng(seed)
+    options = random_options(rng) | chosen
     transforms = TRANSFORMS[options["transforms"]]
     shape, num_images = (5, 7), 4
     template = (3, 3) if any("90" in name or "270" in name for name in transforms) else (3, 2)
