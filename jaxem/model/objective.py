@@ -54,7 +54,8 @@ def background_sse(images: CenteredImages, totals: ImageTotals, background: jax.
     of a nat is 1e-10 of it for large images.
     """
     shift = background - images.mean_image
-    rows = jnp.sum(shift * (totals.total_weight * shift - 2 * totals.residual_sum), axis=2)
+    # Two products, since XLA would add up a single one in one long chain.
+    rows = jnp.sum(totals.total_weight * shift**2 - 2 * shift * totals.residual_sum, axis=2)
     return double_word.add(double_word.total(rows), totals.square_sum)
 
 
