@@ -41,7 +41,7 @@ def locate(choice: FrameChoice, model_path: Path, out: Path) -> int:
     observed = _read_for(model, choice, model_path)
     images, weights, _ = observed
     check_output(out)
-    say(f"{describe_observed(images, weights)} from {choice.path}")
+    say(describe_observed(images, weights, choice.path))
     found = predict(images, model.params, weights=weights, transforms=model.transforms)
     numbers = choice.numbers(len(images))
     with output_folder(out) as folder:
@@ -67,7 +67,7 @@ def restore(choice: FrameChoice, model_path: Path, out: Path, fps: float) -> int
     images, weights, _ = _read_for(model, choice, model_path)
     numbers = choice.numbers(len(images))
     check_frames_output(out, numbers, choice.path, model.num_channels)
-    say(f"{describe_observed(images, weights)} from {choice.path}")
+    say(describe_observed(images, weights, choice.path))
     positions = predict(images, params, weights=weights, transforms=transforms).positions
     pixels = pixels_for(out, images, *_range(params))
     with output_file(out) if is_single_file(out) else output_folder(out) as place:
@@ -88,8 +88,8 @@ def plot(result: Path, out: Path, choice: FrameChoice | None) -> int:
     check_output_file(out)
     frame, position = None, position_shown(best)[1]
     if choice is not None:
-        images, weights, _ = _read_for(model, replace(choice, nan_missing=True), result)
-        frame = images[0]
+        images, weights, _ = observed = _read_for(model, replace(choice, nan_missing=True), result)
+        frame = observed.frame(0)
         position = predict(images, params, weights=weights, transforms=transforms).positions
     winner = int(best_run(jax.tree.map(np.asarray, runs)))
     figure = summary_figure(frame, position, params, runs, winner, transforms)

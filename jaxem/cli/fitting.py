@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib.util
 import sys
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -45,7 +45,7 @@ def fit(choice: FrameChoice, request: FitRequest, out: Path, reporting: Reportin
     cache_compiled_programs()
     with choose_display(reporting, len(images)) as display:
         check_output(out)
-        words = f"{describe_observed(images, observed.weights)} from {choice.path}"
+        words = describe_observed(images, observed.weights, choice.path)
         display.note("frames", words, shape=list(images.shape), dtype=str(images.dtype))
         fingerprint = {} if reporting.checkpoint is None else fingerprint_of(images, request, model)
         checkpointer = open_checkpointer(reporting, fingerprint, display)
@@ -56,7 +56,7 @@ def fit(choice: FrameChoice, request: FitRequest, out: Path, reporting: Reportin
             fingerprint = fingerprint or fingerprint_of(images, request, model)
             raise save_interrupted(checkpointer, fingerprint, out) from None
         checkpointer.write()
-        write(images, found, out, display)
+        write(observed.frame, found, out, display)
     return exit_code(found)
 
 
@@ -102,8 +102,15 @@ def search(
     )
 
 
-def write(images: np.ndarray, found: Restarts, out: Path, display: Display) -> None:
-    """Write ``result.npz``, which `jaxem.load` reads, and ``figure.png``; say what was found in short."""
+def write(frame: Callable[[int], np.ndarray], found: Restarts, out: Path, display: Display) -> None:
+    """Write ``result.npz``, which `jaxem.load` reads, and ``figure.png``; say what was found in short.
+
+    Args:
+        frame: gives a frame by its number, for the figure.
+        found: what to write.
+        out: the folder.
+        display: whom to tell.
+    """
     from jaxem.plots.summary import DOTS_PER_INCH, summary_figure  # `search` has begun to import it
 
     best, runs = found.best, found.runs
@@ -112,7 +119,7 @@ def write(images: np.ndarray, found: Restarts, out: Path, display: Display) -> N
     with output_folder(out) as folder:
         save(folder / "result.npz", found)
         shown, position = position_shown(best)
-        figure = summary_figure(images[shown], position, best.params, runs, winner, transforms)
+        figure = summary_figure(frame(shown), position, best.params, runs, winner, transforms)
         figure.savefig(folder / "figure.png", dpi=DOTS_PER_INCH)
     lines, facts = describe_findings(best.positions, best.params, transforms)
     noise_scale, diagnostics = best.params.noise_scale, found.diagnostics

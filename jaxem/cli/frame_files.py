@@ -50,6 +50,14 @@ class Observed(NamedTuple):
     weights: np.ndarray | None
     part: Part
 
+    def frame(self, number: int) -> np.ndarray:
+        """One of the frames, NaN where it was not observed."""
+        frame = self.images[number]
+        if self.weights is None:
+            return frame
+        seen = (self.weights if self.weights.ndim == 2 else self.weights[number]) > 0
+        return np.where(seen[..., None] if frame.ndim == 3 else seen, frame, np.nan)
+
 
 def read_chosen(choice: FrameChoice) -> np.ndarray:
     """The frames that were asked for.

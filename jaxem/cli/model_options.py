@@ -17,6 +17,7 @@ from jaxem.runtime.arguments import as_count
 from jaxem.runtime.errors import ArgumentValueError
 
 MOST_TEMPLATES = 1000
+NUMBERS = ("noise_scale", "absent")
 SUM_TOLERANCE = 1e-3  # of a prior that is given
 
 
@@ -36,7 +37,7 @@ def model_options(request: FitRequest, choice: FrameChoice, observed: Observed) 
         "boundary": "wrap" if request.wrap else None,
         "support": _support(request),
         "weights": observed.weights,
-        "fixed": {name: _fixed(name, value, request, choice, observed) for name, value in request.fixed} or None,
+        "fixed": _all_fixed(request, choice, observed) or None,
     }
     return {name: value for name, value in options.items() if value is not None}
 
@@ -60,12 +61,29 @@ def _support(request: FitRequest) -> str | np.ndarray | None:
     return support
 
 
+def _all_fixed(request: FitRequest, choice: FrameChoice, observed: Observed) -> dict[str, np.ndarray]:
+    """Fields of `Params` that are known, each in its shape."""
+    fixed = {name: _fixed(name, value, request, choice, observed) for name, value in request.fixed}
+    given = dict(request.fixed)
+    if "absent" in fixed and not request.absent:
+        raise ArgumentValueError("fixed", "of absent needs --absent.")
+    if "prior" in fixed and request.absent and "absent" not in fixed:
+        raise ArgumentValueError("fixed", "of prior needs absent=NUMBER beside it with --absent: the two sum to one.")
+    if "prior" in fixed:
+        total, rest = float(fixed["prior"].sum()), 1 - float(fixed.get("absent", 0))
+        if fixed["prior"].min() < 0 or abs(total - rest) > SUM_TOLERANCE:
+            beside = " together with absent" if "absent" in fixed else ""
+            problem = f"must be of probabilities that sum to one{beside} where it is the prior, but those of"
+            raise ArgumentValueError("fixed", f"{problem} {given['prior']} sum to {total:.6g}.")
+        fixed["prior"] *= rest / total
+    return fixed
+
+
 def _fixed(name: str, value: str, request: FitRequest, choice: FrameChoice, observed: Observed) -> np.ndarray:
-    """What a field of `Params` is known to be, in its shape."""
-    words = f"{name}={value}"
-    number = _as_number(value) if name == "noise_scale" else None
+    words, number = f"{name}={value}", _as_number(value) if name in NUMBERS else None
     if number is None:
-        array = _read(value, "fixed", grey=choice.grey or DEFAULT_GREY, colour=choice.colour and name != "prior")
+        in_colour = choice.colour and name in ("background", "template")
+        array = _read(value, "fixed", grey=choice.grey or DEFAULT_GREY, colour=in_colour)
     else:
         array = np.array(number)
     if name == "background" and array.ndim >= 2:
@@ -76,14 +94,11 @@ def _fixed(name: str, value: str, request: FitRequest, choice: FrameChoice, obse
     array = _shaped(array, expected, "fixed", words)
     array = array.astype(np.result_type(array, np.float32))
     if not np.isfinite(array).all():
-        raise ArgumentValueError("fixed", f"must be of finite numbers, but {words} holds others.")
+        raise ArgumentValueError("fixed", f"must be of finite numbers, but {words} is not.")
     if name == "noise_scale" and not (array > 0).all():
         raise ArgumentValueError("fixed", f"must be above zero where it is the noise, but is {words}.")
-    if name == "prior":
-        total = float(array.sum())
-        if array.min() < 0 or not (total > 0 if request.absent else abs(total - 1) < SUM_TOLERANCE):
-            problem = f"must be of probabilities that sum to one where it is the prior, but those of {words} sum to"
-            raise ArgumentValueError("fixed", f"{problem} {total:.6g}, the lowest being {array.min():.3g}.")
+    if name == "absent" and not 0 <= array < 1:
+        raise ArgumentValueError("fixed", f"must be at least 0 and below 1 where it is a share, but is {words}.")
     return array
 
 
@@ -94,7 +109,7 @@ def _shape_of(name: str, request: FitRequest, image_shape: tuple[int, ...]) -> t
         return image_shape
     if name == "template":
         return (*stacked, *request.template_shape, *channels)
-    if name == "noise_scale":
+    if name in NUMBERS:
         return ()
     corners = image_shape[:2] if request.wrap else positions_shape(image_shape[:2], request.template_shape)
     return (*stacked, *((len(transforms),) if len(transforms) > 1 else ()), *corners)

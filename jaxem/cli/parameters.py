@@ -100,8 +100,8 @@ FixOption = Annotated[
     typer.Option(
         "--fix",
         metavar="FIELD=FILE",
-        help="Known beforehand: background, template, prior or noise_scale (also a number), from a picture or an "
-        "array, such as background=found/result.npz::background. May be given several times.",
+        help="Known beforehand: background, template or prior, from a picture or an array, such as "
+        "background=found/result.npz::background; noise_scale or absent, from a file or a number. May be given often.",
     ),
 ]
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from jaxem.runtime.errors import ArgumentValueError
 
-FIXABLE = ("background", "template", "prior", "noise_scale")  # fields of `Params` that may be given
+FIXABLE = ("background", "template", "prior", "noise_scale", "absent")  # fields of `Params` that may be given
 FRAMES_PER_SECOND = 10.0  # of a video
 
 
@@ -121,7 +121,8 @@ def parse_fixed(words: Sequence[str]) -> tuple[tuple[str, str], ...]:
         field, equals, value = word.partition("=")
         if field not in FIXABLE or not equals or not value:
             known = ", ".join(f"{name}=FILE" for name in FIXABLE)
-            raise ArgumentValueError("fixed", f"must be one of {known} or noise_scale=NUMBER, but is {word!r}.")
+            problem = f"must be one of {known}, the last two with a number, too, but is {word!r}."
+            raise ArgumentValueError("fixed", problem)
         if field in fixed:
             raise ArgumentValueError("fixed", f"names {field} twice; give it once.")
         fixed[field] = value

@@ -45,7 +45,7 @@ def describe_frames(images: np.ndarray) -> str:
     return f"{plural(count, 'frame')} of {height} x {width} {images.dtype}{in_colour}"
 
 
-def describe_observed(images: np.ndarray, weights: np.ndarray | None) -> str:
-    """The same, and how much of them was observed."""
-    observed = "" if weights is None else f", of which {100 * float(weights.mean()):.3g} % of the pixels count"
-    return f"{describe_frames(images)}{observed}"
+def describe_observed(images: np.ndarray, weights: np.ndarray | None, source: object) -> str:
+    """The same with where they are from, and how much of them was observed."""
+    observed = "" if weights is None else f"; {100 * float(weights.mean()):.3g} % of their pixels count"
+    return f"{describe_frames(images)} from {source}{observed}"

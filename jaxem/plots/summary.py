@@ -58,8 +58,9 @@ def summary_figure(
         [["" if name in ("templates", "priors") else name for name in row] for row in slots], empty_sentinel=""
     )
     grid: Any = whole["background"].get_gridspec()
+    shapes = {"templates": stack.shape[1:3], "priors": priors.shape[1:]}
     parts = {
-        name: grid[row, column].subgridspec(*_rows_and_columns(min(len(stack), MOST_SHOWN)))
+        name: grid[row, column].subgridspec(*_rows_and_columns(min(len(stack), MOST_SHOWN), shapes[name]))
         for row, names in enumerate(slots)
         for column, name in enumerate(names)
         if name in ("templates", "priors")
@@ -91,8 +92,9 @@ def _by_template(params: Params) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     return np.asarray(stack), supports, priors
 
 
-def _rows_and_columns(count: int) -> tuple[int, int]:
-    columns = math.ceil(math.sqrt(count))
+def _rows_and_columns(count: int, shape: tuple[int, ...]) -> tuple[int, int]:
+    """Of pictures of one shape, so that all together are about square."""
+    columns = min(count, max(1, math.ceil(math.sqrt(count * shape[0] / shape[1]) - 0.3)))
     return math.ceil(count / columns), columns
 
 
@@ -153,7 +155,9 @@ def _axes(figure: Figure, grid: Any, count: int) -> list[Axes]:
 
 def _transform_shares(params: Params, transforms: tuple[str, ...]) -> str:
     shares = params.prior.reshape(-1, len(transforms), params.prior.shape[-2] * params.prior.shape[-1]).sum(axis=(0, 2))
-    return ", ".join(f"{name} {100 * share:.3g} %" for name, share in zip(transforms, shares, strict=True))
+    return "templates as found and turned: " + ", ".join(
+        f"{name} {100 * share:.3g} %" for name, share in zip(transforms, shares, strict=True)
+    )
 
 
 def _picture(axis: Axes, pixels: np.ndarray, title: str, fontsize: str = "large", **style: Any) -> Any:
