@@ -116,7 +116,7 @@ def test_frames_far_below_the_rest(evidence, expected):
 
 def test_many_frames_far_below_the_rest_are_counted(capfd):
     evidence = np.repeat([-100.0, -999.0], [40, 13])
-    applying._warn_of_outliers(predict.Predictions(np.zeros((53, 2)), evidence, np.ones(53)), 50, range(7, 60))
+    applying._warn_of_outliers(evidence, 50, range(7, 60))
     assert capfd.readouterr().err.endswith(
         "13 frames much worse than the rest: " + ", ".join(map(str, range(47, 57))) + " and 3 more\n"
     )
@@ -407,7 +407,7 @@ def test_an_interruption_leaves_nothing(files, search, capfd, monkeypatch):
     model = ["--model", files / "model.npz", "--out"]
     before = sorted(files.rglob("*"))
     for module, name, arguments in (
-        (applying, "_write_table", ["locate", files / "frames.npy", *model, files / "out"]),
+        (applying, "write_predictions", ["locate", files / "frames.npy", *model, files / "out"]),
         (applying, "write_frames", ["restore", files / "frames.npy", *model, files / "out" / "x.mp4"]),
         (simulating, "write_frames", ["simulate", *model, files / "out" / "x.tif", "--num-images", COUNT]),
         (applying, "summary_figure", ["plot", files / "restarts.npz", "--out", files / "out" / "x.png"]),

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import tifffile
 
-from jaxem.io import writers
+from jaxem.io import read_frames, writers
 from jaxem.io.writers import Pixels, frame_names, pixels_for, write_frames
 from jaxem.runtime.errors import OutputError
 from jaxem.runtime.files import output_folder
@@ -79,3 +79,32 @@ def test_a_tiff_beyond_the_classic_ones_is_written_as_big(tmp_path, monkeypatch)
         with tifffile.TiffFile(tmp_path / "a.tif") as tiff:
             assert tiff.is_bigtiff == is_big
         np.testing.assert_array_equal(tifffile.imread(tmp_path / "a.tif"), frames)
+
+
+def test_frames_in_colour_are_written_in_every_form(tmp_path):
+    smooth = np.linspace(10, 240, 24)[:, None] * np.array([1, 0.7, 0.4]) + np.arange(16)[:, None, None]
+    frames = np.stack([smooth, smooth[::-1]])
+    for name, atol in [
+        ("png", 0),
+        ("a.tif", 0),
+        ("a.npy", 0),
+        ("a.mkv", 0),
+        ("a.avi", 0),
+        ("a.mp4", 12),
+        ("a.gif", 86),
+    ]:
+        path = tmp_path / name
+        whole = np.rint(frames).astype(np.uint8)
+        pixels = pixels_for(path, whole, 0.0, 1.0)
+        if name == "png":
+            path.mkdir()
+        write_frames(path, frames, pixels, frames.shape, range(2), 10)
+        found = read_frames(path, colour=True)
+        assert found.shape == (2, 16, 24, 3), name
+        assert found.dtype == np.uint8
+        np.testing.assert_allclose(found.astype(float), whole, atol=atol, err_msg=name)
+    stretched = pixels_for(tmp_path, frames, 10.0, 260.0)
+    assert stretched == Pixels(np.dtype(np.uint8), 10.0, 260.0, "colour")
+    assert stretched.describe() == "8-bit colour, 0 for 10 and 255 for 260"
+    assert writers.can_hold(Path("a.npy"), 5)
+    assert not writers.can_hold(Path("a.png"), 5)

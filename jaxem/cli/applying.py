@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import jax
 import numpy as np
 
 from jaxem.assess.frame_stats import outliers
-from jaxem.cli.frame_files import check_frames_output, read_chosen
+from jaxem.cli.findings import describe_findings, position_shown
+from jaxem.cli.frame_files import Observed, check_frames_output, read_observed
 from jaxem.cli.requests import FrameChoice
-from jaxem.cli.saved_results import expect_single, load_params, load_result
-from jaxem.cli.text import describe_frames, say, warn
+from jaxem.cli.saved_results import Model, load_model, load_result, model_of
+from jaxem.cli.tables import write_predictions
+from jaxem.cli.text import describe_observed, say, warn
 from jaxem.io.readers.source import FramesError
 from jaxem.io.writers import is_single_file, pixels_for, write_frames
 from jaxem.model.params import Params
-from jaxem.model.predict import Predictions, predict, reconstruct
+from jaxem.model.predict import predict, reconstruct
 from jaxem.plots.summary import DOTS_PER_INCH, summary_figure
 from jaxem.runtime.compilation_cache import cache_compiled_programs
 from jaxem.runtime.errors import ArgumentValueError
@@ -32,45 +34,44 @@ MOST_FRAMES_PER_SECOND = 1000
 PICTURES = (".png", ".pdf", ".svg")
 
 
-def locate(choice: FrameChoice, model: Path, out: Path) -> int:
-    """Write where the template is in each of the frames, and how surely."""
+def locate(choice: FrameChoice, model_path: Path, out: Path) -> int:
+    """Write what is in each of the frames and where, and how surely."""
     cache_compiled_programs()
-    params = load_params(model)
-    images = read_chosen(choice)
-    _expect_size(images, params, model)
+    model = load_model(model_path)
+    observed = _read_for(model, choice, model_path)
+    images, weights, _ = observed
     check_output(out)
-    say(f"{describe_frames(images)} from {choice.path}")
-    found = predict(images, params)
+    say(describe_observed(images, weights, choice.path))
+    found = predict(images, model.params, weights=weights, transforms=model.transforms)
     numbers = choice.numbers(len(images))
     with output_folder(out) as folder:
-        _write_table(folder / "positions.csv", numbers, found)
-        np.savez_compressed(folder / "positions.npz", frame=np.array(numbers), **found._asdict())
+        write_predictions(folder, numbers, found, model.transforms)
     sure = float((found.confidence > SURE_CONFIDENCE).mean())
     say(
         f"median confidence {np.median(found.confidence):.3g}, above {SURE_CONFIDENCE} in {100 * sure:.3g} % of the "
         f"frames; log evidence {np.median(found.log_evidence):.6g} nats a frame (median)"
     )
-    _warn_of_outliers(found, images[0].size, numbers)
+    for line in describe_findings(found.positions, model.params, model.transforms)[0]:
+        say(line)
+    _warn_of_outliers(found.log_evidence + _typical_cost(observed, model), images[0].size, numbers)
     say(f"wrote {out / 'positions.csv'} and {out / 'positions.npz'}")
     return 0
 
 
-def restore(choice: FrameChoice, model: Path, out: Path, fps: float) -> int:
+def restore(choice: FrameChoice, model_path: Path, out: Path, fps: float) -> int:
     """Write the frames without their noise."""
     if not 0 < fps <= MOST_FRAMES_PER_SECOND:
         raise ArgumentValueError("fps", f"must be above 0 and at most {MOST_FRAMES_PER_SECOND}, but is {fps:g}.")
     cache_compiled_programs()
-    params = load_params(model)
-    images = read_chosen(choice)
-    _expect_size(images, params, model)
+    params, transforms = model = load_model(model_path)
+    images, weights, _ = _read_for(model, choice, model_path)
     numbers = choice.numbers(len(images))
-    check_frames_output(out, numbers, choice.path)
-    say(f"{describe_frames(images)} from {choice.path}")
-    corners = predict(images, params).corners
-    values = np.concatenate([np.ravel(params.template), np.ravel(params.background)])
-    pixels = pixels_for(out, images, float(values.min()), float(values.max()))
+    check_frames_output(out, numbers, choice.path, model.num_channels)
+    say(describe_observed(images, weights, choice.path))
+    positions = predict(images, params, weights=weights, transforms=transforms).positions
+    pixels = pixels_for(out, images, *_range(params))
     with output_file(out) if is_single_file(out) else output_folder(out) as place:
-        write_frames(place, reconstruct(corners, params), pixels, images.shape, numbers, fps)
+        write_frames(place, reconstruct(positions, params, transforms), pixels, images.shape, numbers, fps)
     say(f"wrote {plural(len(images), 'frame')} to {out}, {pixels.describe()}")
     return 0
 
@@ -81,16 +82,17 @@ def plot(result: Path, out: Path, choice: FrameChoice | None) -> int:
         raise ArgumentValueError("out", f"must end in {', '.join(PICTURES)}, but is {out}.")
     cache_compiled_programs()
     found = load_result(result, Restarts, Fit, argument="result")
-    best, runs = (found.best, found.runs) if isinstance(found, Restarts) else (found, _alone(found))
-    expect_single(best.params, result, "result")
+    best = found.best if isinstance(found, Restarts) else found
+    params, transforms = model = model_of(best, result, "result")
+    runs = found.runs if isinstance(found, Restarts) else _alone(found)
     check_output_file(out)
-    likeliest = np.unravel_index(np.argmax(best.params.prior), best.params.prior.shape)
-    frame, corner = None, best.corners[0] if (best.corners[0] >= 0).all() else likeliest
+    frame, position = None, position_shown(best)[1]
     if choice is not None:
-        images = read_chosen(choice)
-        _expect_size(images, best.params, result)
-        frame, corner = images[0], predict(images, best.params).corners[0]
-    figure = summary_figure(frame, corner, best.params, runs, int(best_run(jax.tree.map(np.asarray, runs))))
+        images, weights, _ = observed = _read_for(model, replace(choice, nan_missing=True), result)
+        frame = observed.frame(0)
+        position = predict(images, params, weights=weights, transforms=transforms).positions
+    winner = int(best_run(jax.tree.map(np.asarray, runs)))
+    figure = summary_figure(frame, position, params, runs, winner, transforms)
     with output_file(out) as path:
         figure.savefig(path, dpi=DOTS_PER_INCH)
     say(f"wrote {out}")
@@ -101,25 +103,47 @@ def _alone(found: Fit) -> Fit:
     return jax.tree.map(lambda leaf: leaf[None], found)
 
 
-def _expect_size(images: np.ndarray, params: Params, path: Path) -> None:
-    size, expected = images.shape[1:], np.shape(params.background)
+def _read_for(model: Model, choice: FrameChoice, path: Path) -> Observed:
+    """Frames as the model knows them: in colour where it was found in colour, and of its size."""
+    in_colour = model.num_channels is not None
+    if in_colour and choice.grey is not None:
+        raise ArgumentValueError("grey", f"is of no use here: {path} was found in colour.")
+    observed = read_observed(replace(choice, colour=in_colour))
+    size, expected = observed.images.shape[1:3], np.shape(model.params.background)[:2]
     if size != expected:
         raise FramesError(
             f"these are {size[0]} x {size[1]}, but {path} was found in frames of {expected[0]} x {expected[1]}; give "
             f"frames of that size, or cut them with --crop."
         )
+    if in_colour and observed.images.shape[3] != model.num_channels:
+        raise FramesError(
+            f"these have {observed.images.shape[3]} channels, but {path} was found in frames of {model.num_channels}."
+        )
+    return observed
 
 
-def _warn_of_outliers(found: Predictions, image_size: int, numbers: Sequence[int]) -> None:
-    lowest = [str(numbers[place]) for place in outliers(found.log_evidence, image_size)]
+def _range(params: Params) -> tuple[float, float]:
+    """The lowest and the highest pixel value that a frame without noise can have."""
+    has_channels = np.ndim(params.background) == 3
+    template = np.asarray(params.template)
+    opacity = np.ones(()) if params.opacity is None else np.asarray(params.opacity)
+    opacity = opacity[..., None] if has_channels and opacity.ndim else opacity
+    shown = template[np.broadcast_to(opacity, template.shape) > 0]
+    values = np.concatenate([shown, np.ravel(params.background)])
+    return float(values.min()), float(values.max())
+
+
+def _typical_cost(observed: Observed, model: Model) -> np.ndarray:
+    """What the noise costs a frame that is explained well, nats: more where more of it was observed."""
+    images, weights, _ = observed
+    if weights is None or weights.ndim == 2:
+        return np.zeros(len(images))
+    variances = np.broadcast_to(np.square(model.params.noise_scale, dtype=np.float64), model.num_channels or 1)
+    return np.log(2 * np.pi * np.e * variances).sum() / 2 * weights.sum(axis=(1, 2), dtype=np.float64)
+
+
+def _warn_of_outliers(log_evidence: np.ndarray, image_size: int, numbers: Sequence[int]) -> None:
+    lowest = [str(numbers[place]) for place in outliers(log_evidence, image_size)]
     if lowest:
         frames = plural(len(lowest), "frame")
         warn(f"the model explains {frames} much worse than the rest: {listed(lowest, MOST_LISTED)}")
-
-
-def _write_table(path: Path, numbers: Sequence[int], found: Predictions) -> None:
-    with path.open("w", newline="") as stream:
-        table = csv.writer(stream)
-        table.writerow(["frame", "row", "column", "log_evidence", "confidence"])
-        for number, (row, column), evidence, confidence in zip(numbers, *found, strict=True):
-            table.writerow([number, row, column, f"{evidence:.9g}", f"{confidence:.9g}"])

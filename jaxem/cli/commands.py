@@ -9,13 +9,16 @@ from __future__ import annotations
 from pathlib import Path
 
 from jaxem.cli.parameters import (
+    AbsentOption,
     CheckpointOption,
     ChosenOption,
+    ColourOption,
     CountOption,
     CropOption,
     DrawnModelOption,
     EstimateOption,
     EveryOption,
+    FixOption,
     FramesArgument,
     FramesOutOption,
     GreyOption,
@@ -23,6 +26,9 @@ from jaxem.cli.parameters import (
     InfoShapeOption,
     IterationsOption,
     JsonOption,
+    MaskOption,
+    MirrorsOption,
+    MissingOption,
     ModelOption,
     OutOption,
     PictureOption,
@@ -37,10 +43,22 @@ from jaxem.cli.parameters import (
     ShownNumberOption,
     SmoothingOption,
     SpeedOption,
+    SupportOption,
     TablesOutOption,
+    TemplatesOption,
     ToleranceOption,
+    TurnsOption,
+    WrapOption,
 )
-from jaxem.cli.requests import FRAMES_PER_SECOND, FitRequest, FrameChoice, Reporting, choose_frames, parse_shape
+from jaxem.cli.requests import (
+    FRAMES_PER_SECOND,
+    FitRequest,
+    FrameChoice,
+    Reporting,
+    choose_frames,
+    parse_fixed,
+    parse_shape,
+)
 
 
 def demo(
@@ -92,6 +110,16 @@ def fit(
     max_iterations: IterationsOption = FitRequest.max_iterations,
     tolerance: ToleranceOption = FitRequest.tolerance,
     plain: PlainOption = FitRequest.plain,
+    templates: TemplatesOption = FitRequest.num_templates,
+    support: SupportOption = None,
+    absent: AbsentOption = False,
+    turns: TurnsOption = False,
+    mirrors: MirrorsOption = False,
+    wrap: WrapOption = False,
+    fix: FixOption = None,
+    mask: MaskOption = None,
+    nan_missing: MissingOption = False,
+    colour: ColourOption = False,
     crop: CropOption = None,
     chosen: ChosenOption = None,
     every: EveryOption = FrameChoice.every,
@@ -108,8 +136,24 @@ def fit(
     Work that must survive: jaxem fit ... --checkpoint saved, and after whatever ended it the same with --resume.
     """
     shape = parse_shape(template_shape)
-    choice = choose_frames(frames, crop, chosen, every, grey)
-    request = FitRequest(shape, num_restarts, seed, hard, prior_smoothing, max_iterations, tolerance, plain)
+    choice = choose_frames(frames, crop, chosen, every, grey, colour=colour, nan_missing=nan_missing, mask=mask)
+    request = FitRequest(
+        shape,
+        num_restarts,
+        seed,
+        hard,
+        prior_smoothing,
+        max_iterations,
+        tolerance,
+        plain,
+        templates,
+        absent,
+        turns,
+        mirrors,
+        wrap,
+        support,
+        parse_fixed(fix or ()),
+    )
     reporting = Reporting(quiet, json, checkpoint, resume)
     from jaxem.cli import fitting
 
@@ -120,6 +164,8 @@ def locate(
     frames: FramesArgument,
     model: ModelOption,
     out: TablesOutOption,
+    mask: MaskOption = None,
+    nan_missing: MissingOption = False,
     crop: CropOption = None,
     chosen: ChosenOption = None,
     every: EveryOption = FrameChoice.every,
@@ -128,11 +174,12 @@ def locate(
     """Find where a template that was found before is in each of FRAMES.
 
     Writes for each frame, by its number counted from 0, row and column of the template's upper left pixel, the log
-    evidence (nats), and the confidence: the probability of just that place.
+    evidence (nats), and the confidence: the probability of just that place. Where the model has several templates,
+    turns, or frames without a template, these are said likewise.
 
     Example: jaxem locate new-frames/ --model found/result.npz --out places
     """
-    choice = choose_frames(frames, crop, chosen, every, grey)
+    choice = choose_frames(frames, crop, chosen, every, grey, nan_missing=nan_missing, mask=mask)
     from jaxem.cli import applying
 
     return applying.locate(choice, model, out)
@@ -143,6 +190,8 @@ def restore(
     model: ModelOption,
     out: FramesOutOption,
     fps: SpeedOption = FRAMES_PER_SECOND,
+    mask: MaskOption = None,
+    nan_missing: MissingOption = False,
     crop: CropOption = None,
     chosen: ChosenOption = None,
     every: EveryOption = FrameChoice.every,
@@ -154,7 +203,7 @@ def restore(
 
     Example: jaxem restore frames/ --model found/result.npz --out clean.mp4
     """
-    choice = choose_frames(frames, crop, chosen, every, grey)
+    choice = choose_frames(frames, crop, chosen, every, grey, nan_missing=nan_missing, mask=mask)
     from jaxem.cli import applying
 
     return applying.restore(choice, model, out, fps)

@@ -26,7 +26,7 @@ def run_demo(seed: int, out: Path, reporting: Reporting) -> int:
         check_output(out)
         display.note("frames", f"{describe_frames(demo.frames)}, in each of them the same face hidden in noise")
         found = fitting.search(demo.frames, request, display, Checkpointer())
-        fitting.write(demo.frames, found, out, display)
+        fitting.write(demo.frames.__getitem__, found, out, display)
         lines = compare_with_truth(demo, found.best.params, np.asarray(found.best.corners))
         display.note("truth", "against the truth:", *(f"  {line}" for line in lines))
     return fitting.exit_code(found)

@@ -5,18 +5,24 @@ from __future__ import annotations
 import importlib.util
 import sys
 import threading
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from types import MappingProxyType
+from typing import Any
 
 import jax
 import numpy as np
 
 from jaxem.cli.exit_codes import ExitCode
-from jaxem.cli.frame_files import read_chosen
+from jaxem.cli.findings import describe_findings, in_words, position_shown
+from jaxem.cli.frame_files import read_observed
 from jaxem.cli.long_running import choose_display, fingerprint_of, open_checkpointer, save_interrupted
+from jaxem.cli.model_options import model_options
 from jaxem.cli.progress import Display
 from jaxem.cli.requests import FitRequest, FrameChoice, Reporting
-from jaxem.cli.text import describe_frames, warn
+from jaxem.cli.text import describe_observed, warn
 from jaxem.io.results import save
+from jaxem.model.appearances import as_transforms
 from jaxem.ops.validation import as_number
 from jaxem.runtime.arguments import as_count, as_seed, as_template_shape
 from jaxem.runtime.checkpoint import Checkpointer
@@ -32,22 +38,25 @@ MOST_RESTARTS, MOST_ITERATIONS = 10**5, 10**6
 
 def fit(choice: FrameChoice, request: FitRequest, out: Path, reporting: Reporting) -> int:
     """Fit the frames that were chosen."""
-    images = read_chosen(choice)
-    check_request(request, images.shape[1:])
+    observed = read_observed(choice)
+    images = observed.images
+    check_request(request, images.shape[1:3])
+    model = model_options(request, choice, observed)
     cache_compiled_programs()
     with choose_display(reporting, len(images)) as display:
         check_output(out)
-        words = f"{describe_frames(images)} from {choice.path}"
+        words = describe_observed(images, observed.weights, choice.path)
         display.note("frames", words, shape=list(images.shape), dtype=str(images.dtype))
-        fingerprint = {} if reporting.checkpoint is None else fingerprint_of(images, request)
+        fingerprint = {} if reporting.checkpoint is None else fingerprint_of(images, request, model)
         checkpointer = open_checkpointer(reporting, fingerprint, display)
         try:
-            found = search(images, request, display, checkpointer)
+            found = search(images, request, display, checkpointer, model)
         except KeyboardInterrupt:
             heard()
-            raise save_interrupted(checkpointer, fingerprint or fingerprint_of(images, request), out) from None
+            fingerprint = fingerprint or fingerprint_of(images, request, model)
+            raise save_interrupted(checkpointer, fingerprint, out) from None
         checkpointer.write()
-        write(images, found, out, display)
+        write(observed.frame, found, out, display)
     return exit_code(found)
 
 
@@ -66,7 +75,13 @@ def check_request(request: FitRequest, image_shape: tuple[int, ...]) -> None:
     as_number("tolerance", request.tolerance, np.float32, at_least=0)
 
 
-def search(images: np.ndarray, request: FitRequest, display: Display, checkpointer: Checkpointer) -> Restarts:
+def search(
+    images: np.ndarray,
+    request: FitRequest,
+    display: Display,
+    checkpointer: Checkpointer,
+    model: Mapping[str, Any] = MappingProxyType({}),
+) -> Restarts:
     """Search as requested; meanwhile import what draws the figure, which takes as long as a stage of the search."""
     if importlib.util.find_spec("matplotlib") is None:
         raise ModuleNotFoundError("the figure cannot be drawn", name="matplotlib")
@@ -83,30 +98,43 @@ def search(images: np.ndarray, request: FitRequest, display: Display, checkpoint
         search=None if request.plain else DEFAULT_SEARCH,
         callback=display.progress,
         checkpointer=checkpointer,
+        **model,
     )
 
 
-def write(images: np.ndarray, found: Restarts, out: Path, display: Display) -> None:
-    """Write ``result.npz``, which `jaxem.load` reads, and ``figure.png``; say what was found in short."""
+def write(frame: Callable[[int], np.ndarray], found: Restarts, out: Path, display: Display) -> None:
+    """Write ``result.npz``, which `jaxem.load` reads, and ``figure.png``; say what was found in short.
+
+    Args:
+        frame: gives a frame by its number, for the figure.
+        found: what to write.
+        out: the folder.
+        display: whom to tell.
+    """
     from jaxem.plots.summary import DOTS_PER_INCH, summary_figure  # `search` has begun to import it
 
     best, runs = found.best, found.runs
+    transforms = as_transforms(best.transforms)
     winner = int(best_run(runs))
     with output_folder(out) as folder:
         save(folder / "result.npz", found)
-        figure = summary_figure(images[0], best.corners[0], best.params, runs, winner)
+        shown, position = position_shown(best)
+        figure = summary_figure(frame(shown), position, best.params, runs, winner, transforms)
         figure.savefig(folder / "figure.png", dpi=DOTS_PER_INCH)
-    noise_scale, diagnostics = float(best.params.noise_scale), found.diagnostics
+    lines, facts = describe_findings(best.positions, best.params, transforms)
+    noise_scale, diagnostics = best.params.noise_scale, found.diagnostics
     contrast, open_positions = float(diagnostics.contrast), float(diagnostics.effective_positions)
     warnings = found.warnings()
     display.note(
         "result",
-        f"best: start {winner + 1}, noise {noise_scale:.4g}, contrast {contrast:.3g}, "
+        f"best: start {winner + 1}, noise {in_words(noise_scale)}, contrast {contrast:.3g}, "
         f"{open_positions:.2f} positions a frame",
+        *lines,
         start=winner + 1,
         status=Status(int(best.status)).name,
         elbo=float(best.elbo),
-        noise_scale=noise_scale,
+        noise_scale=np.asarray(noise_scale).tolist(),
+        **facts,
         contrast=contrast,
         effective_positions=open_positions,
         warnings=warnings,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import sys
+from collections.abc import Mapping
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,7 @@ from jaxem.runtime.checkpoint import Checkpointer
 from jaxem.runtime.errors import ArgumentValueError, CheckpointError
 
 DIGEST_LENGTH = 16  # hexadecimal digits
+WITH_CONTENTS = ("weights", "support", "fixed")  # options of the model that files may hold
 
 
 def choose_display(reporting: Reporting, num_images: int) -> Display:
@@ -37,16 +39,15 @@ def choose_display(reporting: Reporting, num_images: int) -> Display:
     return LiveDisplay(num_images)
 
 
-def fingerprint_of(images: np.ndarray, request: FitRequest) -> dict[str, str]:
-    """What makes two runs the same: frames, options, and what computes them."""
-    digest = hashlib.sha256(np.ascontiguousarray(images).data).hexdigest()[:DIGEST_LENGTH]
-    size = " x ".join(map(str, images.shape))
+def fingerprint_of(images: np.ndarray, request: FitRequest, model: Mapping[str, Any]) -> dict[str, str]:
+    """What makes two runs the same: frames, options with what is in their files, and what computes them."""
     options = {spelling(field.name): _plainly(getattr(request, field.name)) for field in fields(request)}
+    contents = {spelling(name): _plainly(model.get(name)) for name in WITH_CONTENTS}
     versions = {
         "version of jaxem": jaxem.__version__,
         "version of jax": f"{jax.__version__} on {jax.default_backend()}",
     }
-    return {"stack of frames": f"{size} {images.dtype} with digest {digest}", **options, **versions}
+    return {"stack of frames": _plainly(images), **options, **contents, **versions}
 
 
 def open_checkpointer(reporting: Reporting, fingerprint: dict[str, str], display: Display) -> Checkpointer:
@@ -95,4 +96,10 @@ def save_interrupted(checkpointer: Checkpointer, fingerprint: dict[str, str], ou
 
 
 def _plainly(value: Any) -> str:
+    """A value in words, an array by its digest."""
+    if isinstance(value, np.ndarray):
+        digest = hashlib.sha256(np.ascontiguousarray(value).data).hexdigest()[:DIGEST_LENGTH]
+        return f"{' x '.join(map(str, value.shape))} {value.dtype} with digest {digest}"
+    if isinstance(value, Mapping):
+        return ", ".join(f"{name} of {_plainly(value[name])}" for name in sorted(value))
     return " ".join(map(str, value)) if isinstance(value, tuple) else str(value)

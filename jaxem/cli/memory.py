@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from typing import Any
 
@@ -22,7 +23,7 @@ def fit_memory(images: np.ndarray) -> float:
 
 def drawing_memory(num_images: int, image_shape: tuple[int, ...]) -> int:
     """What drawing so many images takes, bytes."""
-    return DRAWING_BYTES_PER_PIXEL * num_images * image_shape[0] * image_shape[1]
+    return DRAWING_BYTES_PER_PIXEL * num_images * math.prod(image_shape)
 
 
 def _fit_itemsize(dtype: np.dtype[Any]) -> int:

@@ -14,6 +14,11 @@ SPELLINGS = {
     "result": "RESULT",
     "params": "--model",
     "num_restarts": "--restarts",
+    "weights": "--mask",
+    "num_templates": "--templates",
+    "transforms": "--turns",
+    "boundary": "--wrap",
+    "fixed": "--fix",
 }
 GREYS = "luma|mean|red|green|blue"  # as `jaxem.io.frames` has them, which would import NumPy
 
@@ -57,7 +62,48 @@ ChosenOption = Annotated[
     ),
 ]
 EveryOption = Annotated[int, typer.Option(metavar="N", parser=whole, help="Take every N-th frame of those.")]
-GreyOption = Annotated[str, typer.Option(metavar=GREYS, help="How colour becomes grey.")]
+GreyOption = Annotated[
+    str | None, typer.Option(metavar=GREYS, help="How colour becomes grey; by luma if nothing is said.")
+]
+ColourOption = Annotated[
+    bool, typer.Option("--colour", help="Keep the channels of colour, or those of an array (K, H, W, C).")
+]
+MaskOption = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="FILE",
+        help="Pixels that count are those where this is not zero: one picture for all frames or one a frame, of the "
+        "whole frames or of the chosen ones.",
+    ),
+]
+MissingOption = Annotated[bool, typer.Option("--nan-missing", help="NaN is a pixel that was not observed.")]
+
+TemplatesOption = Annotated[
+    int, typer.Option("--templates", metavar="M", parser=whole, help="How many templates; each frame shows one.")
+]
+AbsentOption = Annotated[bool, typer.Option("--absent", help="A frame may show no template at all.")]
+TurnsOption = Annotated[bool, typer.Option("--turns", help="A template may be turned by quarter turns.")]
+MirrorsOption = Annotated[
+    bool, typer.Option("--mirrors", help="A template may be mirrored; with --turns, turned and mirrored.")
+]
+WrapOption = Annotated[bool, typer.Option("--wrap", help="A template may go round the edges of the frame.")]
+SupportOption = Annotated[
+    str | None,
+    typer.Option(
+        metavar="disc|FILE",
+        help="Where the template hides the background: in the ellipse that fits into it, or where a picture of its "
+        "size is not zero.",
+    ),
+]
+FixOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--fix",
+        metavar="FIELD=FILE",
+        help="Known beforehand: background, template or prior, from a picture or an array, such as "
+        "background=found/result.npz::background; noise_scale or absent, from a file or a number. May be given often.",
+    ),
+]
 
 ModelOption = Annotated[
     Path, typer.Option(metavar="RESULT", help="The result.npz of jaxem fit, or what jaxem.save wrote.")

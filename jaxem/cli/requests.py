@@ -2,23 +2,32 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from jaxem.runtime.errors import ArgumentValueError
 
+FIXABLE = ("background", "template", "prior", "noise_scale", "absent")  # fields of `Params` that may be given
 FRAMES_PER_SECOND = 10.0  # of a video
 
 
 @dataclass(frozen=True)
 class FrameChoice:
-    """Which frames, by the arguments of `jaxem.io.read_frames`."""
+    """Which frames, by the arguments of `jaxem.io.read_frames`, and which of their pixels were observed."""
 
     path: Path
     crop: tuple[int, ...] | None = None
     frames: tuple[int | None, int | None] | None = None
     every: int = 1
-    grey: str = "luma"
+    grey: str | None = None
+    colour: bool = False
+    nan_missing: bool = False
+    mask: Path | None = None
+
+    def __post_init__(self) -> None:
+        if self.colour and self.grey is not None:
+            raise ArgumentValueError("colour", "and --grey exclude each other; choose one.")
 
     def numbers(self, count: int) -> list[int]:
         """Numbers of so many chosen frames in their file, or among the chosen where those are counted from the end."""
@@ -28,7 +37,7 @@ class FrameChoice:
 
 @dataclass(frozen=True)
 class FitRequest:
-    """What a search takes besides the images, by the arguments of `jaxem.fit_restarts_parallel`.
+    """What a search takes besides the images, nearly by the arguments of `jaxem.fit_restarts_parallel`.
 
     A plain one is of independent runs, without a search. Checkpoints are of one request: a new field makes those that
     were saved before useless.
@@ -42,6 +51,13 @@ class FitRequest:
     max_iterations: int = 50
     tolerance: float = 1e-3
     plain: bool = False
+    num_templates: int = 1
+    absent: bool = False
+    turns: bool = False
+    mirrors: bool = False
+    wrap: bool = False
+    support: str | None = None  # "disc" or a file
+    fixed: tuple[tuple[str, str], ...] = ()  # a field of `Params`, and a file or a number
 
 
 @dataclass(frozen=True)
@@ -75,7 +91,15 @@ def parse_shape(words: tuple[str, str]) -> tuple[int, int]:
 
 
 def choose_frames(
-    path: Path, crop: tuple[str, str, str, str] | None, frames: str | None, every: int, grey: str
+    path: Path,
+    crop: tuple[str, str, str, str] | None,
+    frames: str | None,
+    every: int,
+    grey: str | None,
+    *,
+    colour: bool = False,
+    nan_missing: bool = False,
+    mask: Path | None = None,
 ) -> FrameChoice:
     """Which frames, as a command line spells it."""
     return FrameChoice(
@@ -84,7 +108,25 @@ def choose_frames(
         None if frames is None else _parse_range(frames),
         every,
         grey,
+        colour,
+        nan_missing,
+        mask,
     )
+
+
+def parse_fixed(words: Sequence[str]) -> tuple[tuple[str, str], ...]:
+    """FIELD=VALUE, once for each field."""
+    fixed: dict[str, str] = {}
+    for word in words:
+        field, equals, value = word.partition("=")
+        if field not in FIXABLE or not equals or not value:
+            known = ", ".join(f"{name}=FILE" for name in FIXABLE)
+            problem = f"must be one of {known}, the last two with a number, too, but is {word!r}."
+            raise ArgumentValueError("fixed", problem)
+        if field in fixed:
+            raise ArgumentValueError("fixed", f"names {field} twice; give it once.")
+        fixed[field] = value
+    return tuple(fixed.items())
 
 
 def _parse_crop(words: tuple[str, str, str, str]) -> tuple[int, ...]:

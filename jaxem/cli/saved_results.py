@@ -3,68 +3,91 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
+from jaxem.cli.frame_files import FileError
 from jaxem.io.results import load
+from jaxem.model.appearances import as_transforms
+from jaxem.model.checks import as_params
 from jaxem.model.params import Params
-from jaxem.runtime.errors import ArgumentValueError
 from jaxem.search.restarts import Restarts
 from jaxem.solvers.result import Fit
-
-
-class ResultError(ArgumentValueError):
-    """A saved result cannot be used; says which and why in one sentence.
-
-    Args:
-        problem: the sentence.
-        argument: which one names the file.
-    """
-
-    def __init__(self, problem: str, argument: str) -> None:
-        super().__init__(argument, problem)
-
-    def __str__(self) -> str:
-        return self.problem
 
 
 def load_result(path: Path, *kinds: type, argument: str) -> Any:
     """A saved result of one of these kinds.
 
     Raises:
-        ResultError: there is none.
+        FileError: there is none.
     """
     try:
         found = load(path)
     except ValueError as error:
-        raise ResultError(str(error), argument) from error
+        raise FileError(str(error), argument) from error
     except OSError as error:
-        raise ResultError(f"{path} cannot be opened ({error.strerror or error}).", argument) from error
+        raise FileError(f"{path} cannot be opened ({error.strerror or error}).", argument) from error
     if not isinstance(found, kinds):
         names = " or ".join(kind.__name__ for kind in kinds)
-        raise ResultError(f"{path} holds {type(found).__name__}, and what is needed is {names}.", argument)
+        raise FileError(f"{path} holds {type(found).__name__}, and what is needed is {names}.", argument)
     return found
 
 
-def load_params(path: Path) -> Params:
-    """The parameters in the saved result that --model names.
+class Model(NamedTuple):
+    """A model that was found.
+
+    ==========  ================================================
+    field       meaning
+    ==========  ================================================
+    params      its `Params`
+    transforms  that its templates may be under, names
+    ==========  ================================================
+    """
+
+    params: Params
+    transforms: tuple[str, ...]
+
+    @property
+    def num_channels(self) -> int | None:
+        """Of its images; None: they are grey."""
+        shape = np.shape(self.params.background)
+        return shape[2] if len(shape) == 3 else None
+
+    @property
+    def num_templates(self) -> int | None:
+        """How many templates; None: one, without an axis of its own."""
+        params = self.params
+        return len(params.template) if np.ndim(params.template) > np.ndim(params.background) else None
+
+
+def load_model(path: Path) -> Model:
+    """The model in the saved result that --model names.
 
     Raises:
-        ResultError: there are none, or many.
+        FileError: there is none, or many.
     """
     found = load_result(path, Restarts, Fit, Params, argument="model")
-    found = found.best if isinstance(found, Restarts) else found
-    params: Params = found.params if isinstance(found, Fit) else found
-    expect_single(params, path, "model")
-    return params
+    return model_of(found.best if isinstance(found, Restarts) else found, path, "model")
 
 
-def expect_single(params: Params, path: Path, argument: str) -> None:
-    """Refuse results that ``vmap`` has stacked.
+def model_of(found: Fit | Params, path: Path, argument: str) -> Model:
+    """The model in a result that was loaded.
 
     Raises:
-        ResultError: there are many.
+        FileError: it is one of many, stacked by ``vmap``, or does not say how its templates are turned.
     """
-    if np.ndim(params.noise_scale):
-        raise ResultError(f"{path} holds many results along a leading axis; save one of them.", argument)
+    many = f"{path} holds many results along a leading axis; save one of them."
+    if isinstance(found, Fit) and np.ndim(found.elbo):
+        raise FileError(many, argument)
+    params, numbers = (found.params, found.transforms) if isinstance(found, Fit) else (found, None)
+    stacked = np.ndim(params.template) - np.ndim(params.background)
+    if numbers is None and np.ndim(params.background) == 2 and np.ndim(params.prior) > 2 + stacked:
+        problem = f"{path} does not say how its templates may be turned; give a result of jaxem fit or jaxem.fit."
+        raise FileError(problem, argument)
+    transforms = as_transforms(numbers)
+    try:
+        as_params(params, None, transforms=transforms)
+    except ValueError as error:
+        raise FileError(many if np.ndim(params.background) > 2 else f"{path}: {error}", argument) from None
+    return Model(params, transforms)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 from pathlib import Path
 
 import jax
@@ -12,10 +11,13 @@ from jaxem.cli.demo import IMAGE_SHAPE, demo_frames
 from jaxem.cli.frame_files import check_frames_output
 from jaxem.cli.memory import drawing_memory
 from jaxem.cli.requests import FRAMES_PER_SECOND
-from jaxem.cli.saved_results import load_params
+from jaxem.cli.saved_results import load_model
+from jaxem.cli.tables import write_table
 from jaxem.cli.text import describe_frames, say
 from jaxem.io.writers import is_single_file, pixels_for, write_frames
 from jaxem.model import sampling
+from jaxem.model.appearances import IDENTITY
+from jaxem.model.params import Positions
 from jaxem.runtime.arguments import as_count, as_seed
 from jaxem.runtime.compilation_cache import cache_compiled_programs
 from jaxem.runtime.errors import ArgumentValueError
@@ -27,33 +29,29 @@ MOST_IMAGES = 10**8
 
 
 def simulate(model: Path | None, num_images: int, seed: int, out: Path) -> int:
-    """Write frames, and a table of the corners that they were drawn with."""
+    """Write frames, and a table of the positions that they were drawn with."""
     as_count("num_images", num_images, at_least=1, at_most=MOST_IMAGES)
     as_seed(seed)
     cache_compiled_programs()
-    params = None if model is None else load_params(model)
-    needed = drawing_memory(num_images, IMAGE_SHAPE if params is None else np.shape(params.background))
+    given = None if model is None else load_model(model)
+    needed = drawing_memory(num_images, IMAGE_SHAPE if given is None else np.shape(given.params.background))
     if needed > available_memory():
         problem = f"{num_images} needs {bytes_in_words(needed)} of memory, more than is free."
         raise ArgumentValueError("num_images", problem)
-    check_frames_output(out, range(num_images))
-    if params is None:
+    check_frames_output(out, range(num_images), channels=None if given is None else given.num_channels)
+    if given is None:
         images, _, corners = demo_frames(seed, num_images)
+        positions = Positions(corners)  # type: ignore[arg-type]
     else:
-        images, corners = map(np.asarray, sampling.simulate(jax.random.key(seed), params, num_images))
+        drawn = sampling.simulate_positions(jax.random.key(seed), given.params, num_images, transforms=given.transforms)
+        images, positions = np.asarray(drawn[0]), drawn[1]
+    transforms = IDENTITY if given is None else given.transforms
     pixels = pixels_for(out, images, float(images.min()), float(images.max()))
     single = is_single_file(out)
     table = out.with_name(f"{out.stem}-corners.csv") if single else out / "corners.csv"
     with output_folder(table.parent) as folder:
         place = folder / out.name if single else folder
         write_frames(place, images, pixels, images.shape, range(num_images), FRAMES_PER_SECOND)
-        _write_corners(folder / table.name, corners)
+        write_table(folder / table.name, range(num_images), positions, transforms)
     say(f"wrote {describe_frames(images)} to {out}, {pixels.describe()}, and {table}")
     return 0
-
-
-def _write_corners(path: Path, corners: np.ndarray) -> None:
-    with path.open("w", newline="") as stream:
-        rows = csv.writer(stream)
-        rows.writerow(["frame", "row", "column"])
-        rows.writerows([number, row, column] for number, (row, column) in enumerate(corners.tolist()))

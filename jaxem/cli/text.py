@@ -40,5 +40,12 @@ def warn(line: str) -> None:
 
 def describe_frames(images: np.ndarray) -> str:
     """Number, size and type of the frames."""
-    count, height, width = images.shape
-    return f"{plural(count, 'frame')} of {height} x {width} {images.dtype}"
+    count, height, width, *channels = images.shape
+    in_colour = f" in {plural(channels[0], 'channel')}" if channels else ""
+    return f"{plural(count, 'frame')} of {height} x {width} {images.dtype}{in_colour}"
+
+
+def describe_observed(images: np.ndarray, weights: np.ndarray | None, source: object) -> str:
+    """The same with where they are from, and how much of them was observed."""
+    observed = "" if weights is None else f"; {100 * float(weights.mean()):.3g} % of their pixels count"
+    return f"{describe_frames(images)} from {source}{observed}"

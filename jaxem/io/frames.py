@@ -13,20 +13,18 @@ import os
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from jaxem.io.readers.folder import frames_in, natural_order
+from jaxem.io.pixels import GREYS, Wanted, as_wanted, native
+from jaxem.io.readers.folder import FolderSource, frames_in, natural_order
 from jaxem.io.readers.formats import ACCEPTED, FramesError, Source, is_zarr, open_files, open_source
-from jaxem.io.readers.source import cannot_open, check_claim, check_memory, nbytes
+from jaxem.io.readers.source import cannot_open, check_claim, check_memory, nbytes, not_finite
 
-LUMA = (0.299, 0.587, 0.114)
-"""Weights of red, green and blue in a grey pixel (ITU-R BT.601)."""
-GREYS = ("luma", "mean", "red", "green", "blue")
 BLOCK = 2**26  # bytes read at a time
 
-__all__ = ["FramesError", "read_frames"]
+__all__ = ["FramesError", "Part", "read_frames", "read_part"]
 
 
 def read_frames(
@@ -36,8 +34,10 @@ def read_frames(
     frames: Sequence[int | None] | None = None,
     every: int = 1,
     grey: str = "luma",
+    colour: bool = False,
+    nan_missing: bool = False,
 ) -> np.ndarray:
-    """Read a stack of frames (K, H, W).
+    """Read a stack of frames (K, H, W), or with channels (K, H, W, C).
 
     Args:
         path: where the frames are, in any of these forms, recognised by content and by suffix only where that tells
@@ -50,11 +50,13 @@ def read_frames(
         every: N to take every N-th of those.
         grey: how colour becomes grey: "luma", .299 red + .587 green + .114 blue; "mean" of the three; or one of
             them, "red", "green" or "blue".
+        colour: keep the channels instead: red, green and blue, or those of an array (K, H, W, C), whatever they are.
+        nan_missing: let NaN pass, as pixels that were not observed.
 
     Returns:
         (K, H, W), in the pixel values of the files: grey numbers keep type and scale, as one channel of colour does;
         "luma" and "mean" are float32 on the same scale, except of videos, whose luma is whole numbers of 8 or 16 bits.
-        Transparency is dropped.
+        In colour (K, H, W, C), of the type of the files. Transparency, which is the last of four channels, is dropped.
 
     Raises:
         FramesError: nothing there, not readable, not frames, frames that do not fit together or into memory, or a
@@ -69,83 +71,119 @@ def read_frames(
         ...     read_frames(stack).shape, read_frames(stack, crop=(2, 3, 4, 5), every=2).shape
         ((3, 10, 12), (2, 4, 5))
     """
+    return read_part(
+        path, crop=crop, frames=frames, every=every, grey=grey, colour=colour, nan_missing=nan_missing
+    ).images
+
+
+class Part(NamedTuple):
+    """Frames that were read, and which part of the file they are.
+
+    =======  =================================================
+    field    meaning
+    =======  =================================================
+    images   the frames
+    numbers  theirs in the file
+    total    how many frames the file holds
+    rows     of the file's frames those that were taken
+    columns  likewise
+    size     (height, width) of the file's frames
+    =======  =================================================
+    """
+
+    images: np.ndarray
+    numbers: range
+    total: int
+    rows: slice
+    columns: slice
+    size: tuple[int, ...]
+
+
+def read_part(
+    path: str | os.PathLike[str],
+    *,
+    crop: Sequence[int] | None = None,
+    frames: Sequence[int | None] | None = None,
+    every: int = 1,
+    grey: str = "luma",
+    colour: bool = False,
+    nan_missing: bool = False,
+) -> Part:
+    """`read_frames`, with which part of the file that is."""
     if grey not in GREYS:
         raise FramesError(f"must be one of {', '.join(GREYS)}, but is {grey!r}.", "grey")
     first, last, step = _choice(frames, every)
-    place, name = _locate(path)
+    place, name = locate(path)
+    wanted = Wanted(grey, colour, nan_missing)
     opened: AbstractContextManager[Source]
     if isinstance(place, Path):
-        opened = open_source(place, name, whole_grey=grey == "luma")
+        opened = open_source(place, name, whole_grey=grey == "luma" and not colour, nan_missing=nan_missing)
+        chosen = None
     else:
         place, files = place[0], place[1]
-        numbers = range(*slice(first, last, step).indices(len(files)))
-        _check_some(numbers, len(files), place, frames, every)
-        opened, first, last, step = open_files([files[number] for number in numbers]), None, None, 1
+        chosen, in_folder = range(*slice(first, last, step).indices(len(files))), len(files)
+        _check_some(chosen, len(files), place, frames, every)
+        opened = open_files([files[number] for number in chosen], nan_missing=nan_missing)
+        first, last, step = None, None, 1
     with opened as source:
         total = source.shape[0]
         if hasattr(source, "count") and min(first or 0, last or 0) < 0:  # only decoding tells how many there are
             total = source.count()
         numbers = range(*slice(first, last, step).indices(total))
-        shape = _check_shape(source, place)
+        shape = _check_shape(source, place, colour)
         _check_some(numbers, total, place, frames, every)
         rows, columns = _cut(crop, shape[1:3], place)
-        return _read(source, place, numbers, rows, columns, grey)
+        images = _read(source, place, numbers, rows, columns, wanted)
+    if chosen is not None:
+        numbers, total = chosen, in_folder
+    return Part(images, numbers, total, rows, columns, shape[1:3])
 
 
-def _read(source: Source, path: Path, numbers: range, rows: slice, columns: slice, grey: str) -> np.ndarray:
+def _read(source: Source, path: Path, numbers: range, rows: slice, columns: slice, wanted: Wanted) -> np.ndarray:
     """Block by block, so that colour needs little more memory than grey."""
     size = rows.stop - rows.start, columns.stop - columns.start
     claimed = nbytes((len(numbers), *size, *source.shape[3:]), source.dtype)
     if source.stored_bytes is not None:
         check_claim(path, claimed, source.stored_bytes)
     frame = nbytes(source.shape[1:], source.dtype)
-    dtype = _grey(np.empty((0, *size, *source.shape[3:]), _native(source.dtype)), grey).dtype
-    check_memory(path, nbytes((len(numbers), *size), dtype) + min(BLOCK, claimed) + frame)
-    out = np.empty((len(numbers), *size), dtype)
-    step, done = max(1, BLOCK // frame), 0
+    like = as_wanted(np.empty((0, *size, *source.shape[3:]), native(source.dtype)), wanted)
+    shape = (len(numbers), *like.shape[1:])
+    check_memory(path, nbytes(shape, like.dtype) + min(BLOCK, claimed) + frame)
+    out = np.empty(shape, like.dtype)
+    step, done, has_channels = max(1, BLOCK // frame), 0, False
     for start in range(0, len(numbers), step):
-        wanted = numbers[start : start + step]
-        block = source.read(wanted, rows, columns)
-        block = _grey(block.astype(_native(block.dtype), copy=False), grey)
+        some = numbers[start : start + step]
+        block = source.read(some, rows, columns)
+        has_channels = has_channels or block.ndim == 4
+        block = as_wanted(block.astype(native(block.dtype), copy=False), wanted)
         if not len(block):
             break
         if block.dtype != out.dtype:  # the first of the files was grey, and this one is in colour
             out = out.astype(np.result_type(out, block))
-        if block.dtype.kind == "f":
-            bad = ~np.isfinite(block).all(axis=(1, 2))
-            if bad.any():
-                number = wanted[int(bad.argmax())]
-                raise FramesError(f"{path}: frame {number} (counted from 0) holds NaN or infinite pixels; mend it.")
+        _check_numbers(block, some, path, wanted.nan_missing)
         out[done : done + len(block)] = block
         done += len(block)
     if not done:
         raise FramesError(f"{path} holds no frame of those chosen.")
+    if wanted.colour and not has_channels:
+        raise _no_channels(path)
     return out if done == len(out) else out[:done].copy()
 
 
-def _grey(pixels: np.ndarray, grey: str) -> np.ndarray:
-    """Grey of (n, h, w) or (n, h, w, C); equal channels come out as they are, to the bit."""
-    if pixels.ndim == 3:
-        return pixels
-    if pixels.shape[-1] < 3:
-        return pixels[..., 0]
-    if grey in ("red", "green", "blue"):
-        return pixels[..., ("red", "green", "blue").index(grey)]
-    red, green, blue = (pixels[..., channel].astype(np.float32) for channel in range(3))
-    weights = np.array(LUMA if grey == "luma" else (1 / 3, 1 / 3, 1 / 3), np.float32)
-    red -= green
-    blue -= green
-    return green + weights[0] * red + weights[2] * blue
+def _check_numbers(block: np.ndarray, numbers: range, path: Path, nan_missing: bool) -> None:
+    if block.dtype.kind != "f":
+        return
+    bad = (np.isinf(block) if nan_missing else ~np.isfinite(block)).reshape(len(block), -1).any(axis=1)
+    if bad.any():
+        number = numbers[int(bad.argmax())]
+        raise FramesError(f"{path}: frame {number} (counted from 0) {not_finite(nan_missing)}; mend it.")
 
 
-def _native(dtype: np.dtype[Any]) -> np.dtype[Any]:
-    """The same numbers as this machine and JAX know them."""
-    if dtype.kind == "b":
-        return np.dtype(np.uint8)
-    return np.dtype(np.float64) if dtype.kind == "f" and dtype.itemsize > 8 else dtype.newbyteorder("=")
+def _no_channels(path: Path) -> FramesError:
+    return FramesError(f"{path} is grey: it holds no colour to keep.")
 
 
-def _locate(path: str | os.PathLike[str]) -> tuple[Any, str | None]:
+def locate(path: str | os.PathLike[str]) -> tuple[Any, str | None]:
     """A file or Zarr folder and the name of the array in it, or (place, image files)."""
     text = os.fspath(path)
     place = Path(text)
@@ -203,11 +241,13 @@ def _check_some(numbers: range, total: int, path: Path, frames: Any, every: int)
         )
 
 
-def _check_shape(source: Source, path: Path) -> tuple[int, ...]:
+def _check_shape(source: Source, path: Path, colour: bool) -> tuple[int, ...]:
     shape = source.shape
     if source.dtype.kind not in "buif":
         raise FramesError(f"{path} must hold real numbers, but holds {source.dtype}.")
-    if len(shape) != 3 and not (len(shape) == 4 and shape[-1] in (1, 3, 4)):
+    if colour and (len(shape) == 3 or shape[-1:] == (1,)) and not isinstance(source, FolderSource):
+        raise _no_channels(path)
+    if len(shape) != 3 and not (len(shape) == 4 and (colour or shape[-1] in (1, 3, 4))):
         remedy = " Save one frame as frame[None]." if len(shape) == 2 else ""
         raise FramesError(f"{path} must hold a stack (K, H, W), images first, but its shape is {shape}.{remedy}")
     if 0 in shape:

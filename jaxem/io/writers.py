@@ -18,6 +18,7 @@ from jaxem.io.readers.source import library
 
 TIFF, VIDEO = (".tif", ".tiff"), (".mp4", ".avi", ".mkv", ".gif")
 LOSSLESS = {".avi": "ffv1", ".mkv": "ffv1", ".gif": "gif"}
+STORED_COLOUR = {"ffv1": "bgr0", "gif": "rgb8"}
 HIGH_QUALITY = {"crf": "12"}
 CLASSIC_TIFF = 2**32 - 2**25  # bytes that its offsets reach
 
@@ -30,11 +31,13 @@ class Pixels:
         dtype: of the file.
         low: the pixel value that becomes 0, where values are stretched.
         high: the pixel value that becomes the largest number of the type; None where values are not stretched.
+        shade: what pixels are called.
     """
 
     dtype: np.dtype[Any]
     low: float = 0.0
     high: float | None = None
+    shade: str = "grey"
 
     def __call__(self, frame: np.ndarray) -> np.ndarray:
         """A frame as the file holds it."""
@@ -51,7 +54,7 @@ class Pixels:
         kind = f"{8 * self.dtype.itemsize}-bit"
         if self.high is None:
             return f"{self.dtype} pixel values"
-        return f"{kind} grey, 0 for {self.low:.6g} and {np.iinfo(self.dtype).max} for {self.high:.6g}"
+        return f"{kind} {self.shade}, 0 for {self.low:.6g} and {np.iinfo(self.dtype).max} for {self.high:.6g}"
 
 
 def pixels_for(path: Path, like: np.ndarray, low: float, high: float) -> Pixels:
@@ -59,11 +62,12 @@ def pixels_for(path: Path, like: np.ndarray, low: float, high: float) -> Pixels:
 
     Args:
         path: where they shall go; its suffix tells the form.
-        like: frames of the type and range that they should have.
+        like: frames of the type and range that they should have, (K, H, W) or (K, H, W, C).
         low: the lowest of the values to write.
         high: the highest.
     """
-    dtype, is_whole = like.dtype, like.dtype.kind in "iu"
+    dtype, is_whole, has_channels = like.dtype, like.dtype.kind in "iu", like.ndim == 4
+    shade = "colour" if has_channels else "grey"
     if path.suffix.lower() == ".npy" or path.suffix.lower() in TIFF:
         return Pixels(dtype if is_whole else np.dtype(np.float32))
     most = 0
@@ -72,14 +76,19 @@ def pixels_for(path: Path, like: np.ndarray, low: float, high: float) -> Pixels:
         most = 2**31 if int(like.min(initial=0)) < 0 else most
     if is_whole and most < 2**8:
         return Pixels(np.dtype(np.uint8))
-    if path.suffix.lower() in VIDEO:
-        return Pixels(np.dtype(np.uint8), low, high)
+    if path.suffix.lower() in VIDEO or has_channels:  # what writes PNG knows no colour of 16 bits
+        return Pixels(np.dtype(np.uint8), low, high, shade)
     return Pixels(np.dtype(np.uint16)) if is_whole and most < 2**16 else Pixels(np.dtype(np.uint16), low, high)
 
 
 def is_single_file(path: Path) -> bool:
     """Whether frames of this name go to one file and not to a folder."""
     return path.suffix.lower() in (*TIFF, *VIDEO, ".npy")
+
+
+def can_hold(path: Path, channels: int | None) -> bool:
+    """Whether a file of this name holds frames of so many channels; None: grey ones."""
+    return channels in (None, 3) or path.suffix.lower() == ".npy"
 
 
 def frame_names(numbers: Iterable[int]) -> list[str]:
@@ -93,7 +102,7 @@ def write_frames(
     path: Path,
     frames: Iterable[np.ndarray],
     pixels: Pixels,
-    shape: tuple[int, int, int],
+    shape: tuple[int, ...],
     numbers: Iterable[int],
     fps: float,
 ) -> None:
@@ -101,9 +110,9 @@ def write_frames(
 
     Args:
         path: a file of a known suffix, or an empty folder.
-        frames: (H, W) each, pixel values.
+        frames: (H, W) or (H, W, C) each, pixel values.
         pixels: how they become numbers.
-        shape: (K, H, W) of them all.
+        shape: (K, H, W) or (K, H, W, C) of them all.
         numbers: of each frame, for names.
         fps: frames a second of a video.
     """
@@ -125,10 +134,11 @@ def _write_folder(folder: Path, frames: Iterator[np.ndarray], names: list[str]) 
 
 def _write_tiff(path: Path, frames: Iterator[np.ndarray], shape: tuple[int, ...], dtype: np.dtype[Any]) -> None:
     tifffile = library("tifffile", path)
+    photometric = "minisblack" if len(shape) == 3 else "rgb"
     big = int(np.prod(shape, dtype=object)) * dtype.itemsize > CLASSIC_TIFF
     with tifffile.TiffWriter(path, bigtiff=big) as writer:
         for frame in frames:
-            writer.write(frame, photometric="minisblack", contiguous=False, metadata=None)
+            writer.write(frame, photometric=photometric, contiguous=False, metadata=None)
 
 
 def _write_npy(path: Path, frames: Iterator[np.ndarray], shape: tuple[int, ...], dtype: np.dtype[Any]) -> None:
@@ -140,16 +150,20 @@ def _write_npy(path: Path, frames: Iterator[np.ndarray], shape: tuple[int, ...],
 
 
 def _write_video(path: Path, frames: Iterator[np.ndarray], shape: tuple[int, ...], fps: float) -> None:
-    """Grey without loss where the container allows; in MP4 as players know it, with a loss that is hardly seen."""
+    """Without loss where the container allows; in MP4 as players know it, with a loss that is hardly seen.
+
+    A GIF holds no more than 256 colours.
+    """
     av = library("av", path)
-    height, width = shape[1:]
+    height, width = shape[1:3]
+    form, stored = ("gray", {}) if len(shape) == 3 else ("rgb24", STORED_COLOUR)
     codec = LOSSLESS.get(path.suffix.lower(), "libx264")
     with av.open(f"file:{path.absolute()}", "w") as container:
         stream = container.add_stream(codec, rate=Fraction(fps).limit_denominator(1000))
-        stream.width, stream.height, stream.pix_fmt = width, height, "gray"
+        stream.width, stream.height, stream.pix_fmt = width, height, stored.get(codec, "gray")
         if codec == "libx264":
             stream.pix_fmt = "yuv420p" if height % 2 == 0 == width % 2 else "yuv444p"  # halves need even sides
             stream.options = HIGH_QUALITY
         for frame in frames:
-            container.mux(stream.encode(av.VideoFrame.from_ndarray(frame, format="gray")))
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(frame, format=form)))
         container.mux(stream.encode())

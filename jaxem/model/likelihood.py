@@ -127,6 +127,13 @@ def put_in_front(
     return jax.vmap(put)(behind, windows, corners)
 
 
+def clean_images(params: Params, where: Hypotheses, transforms: tuple[str, ...] = IDENTITY) -> jax.Array:
+    """What images show without their noise, (K, C, H, W): the background, and in front of it what is said of each."""
+    templates, supports = appearances_of(params, transforms).entry(where.appearance)
+    behind = jnp.broadcast_to(params.background[None], (len(where.corners), *params.background.shape))
+    return put_in_front(behind, templates, supports, where, geometry_of(params))
+
+
 def _rolled(images: jax.Array, shifts: jax.Array) -> jax.Array:
     return jax.vmap(lambda image, shift: jnp.roll(image, (shift[0], shift[1]), axis=(-2, -1)))(images, shifts)
 

@@ -11,10 +11,10 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from jaxem.model.appearances import IDENTITY, appearances_of, as_transforms, geometry_of
+from jaxem.model.appearances import IDENTITY, as_transforms
 from jaxem.model.checks import as_params
 from jaxem.model.frames import as_pixel_weights
-from jaxem.model.likelihood import Hypotheses, log_prior, positions_of, put_in_front
+from jaxem.model.likelihood import Hypotheses, clean_images, log_prior, positions_of
 from jaxem.model.params import Params, Positions, with_all_axes
 from jaxem.ops.validation import as_key
 from jaxem.runtime.arguments import as_count
@@ -75,7 +75,6 @@ def _simulate(
 ) -> tuple[jax.Array, Positions]:
     position_key, noise_key = jax.random.split(key)
     internal = with_all_axes(params)
-    geometry = geometry_of(internal)
     log_probs = log_prior(internal.prior).ravel()
     if internal.absent is not None:
         log_probs = jnp.append(log_probs, log_prior(internal.absent))
@@ -86,9 +85,7 @@ def _simulate(
     corners = jnp.stack([row, column], axis=-1).astype(jnp.int32)
     found = Hypotheses(corners, appearance.astype(jnp.int32) if len(internal.prior) > 1 else None, present)
 
-    templates, supports = appearances_of(internal, transforms).entry(found.appearance)
-    behind = jnp.broadcast_to(internal.background[None], (num_images, *internal.background.shape))
-    clean = put_in_front(behind, templates, supports, found, geometry)
+    clean = clean_images(internal, found, transforms)
     noise = jax.random.normal(noise_key, clean.shape, clean.dtype)
     scale = internal.noise_scale.reshape(-1, 1, 1)
     if weights is None:

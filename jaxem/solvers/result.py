@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import jax
 
-from jaxem.model.params import Params
+from jaxem.model.params import Params, Positions
 
 
 class Status(IntEnum):
@@ -79,3 +79,8 @@ class Fit(NamedTuple):
     best_transform: jax.Array | None = None
     present: jax.Array | None = None
     transforms: jax.Array | None = None
+
+    @property
+    def positions(self) -> Positions:
+        """The best hypothesis of each image."""
+        return Positions(self.corners, None, self.best_template, self.best_transform, self.present)

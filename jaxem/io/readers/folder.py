@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from jaxem.io.readers.pictures import JPEG_MAGIC, PNG_MAGIC, read_jpeg, read_png
-from jaxem.io.readers.source import FramesError, reading, regular_size
+from jaxem.io.readers.source import FramesError, not_finite, reading, regular_size
 from jaxem.io.readers.tiff import read_single_tiff
 
 TIFF_MAGIC = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
@@ -24,11 +24,12 @@ class FolderSource:
     """Image files of one frame each, opened when they are asked for."""
 
     files: Sequence[Path]
+    nan_missing: bool = False
     first: np.ndarray = field(init=False)
     stored_bytes: int | None = None  # each file is held against its own size
 
     def __post_init__(self) -> None:
-        self.first = read_image(self.files[0])
+        self.first = read_image(self.files[0], self.nan_missing)
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -48,7 +49,7 @@ class FolderSource:
         if number == 0:
             return self.first
         file, first = self.files[number], self.files[0]
-        pixels = read_image(file)
+        pixels = read_image(file, self.nan_missing)
         if pixels.shape[:2] != self.first.shape[:2]:
             raise FramesError(
                 f"frames must be of one size, but {first.name} is {_size(self.first.shape)} "
@@ -62,7 +63,7 @@ class FolderSource:
         return pixels
 
 
-def read_image(file: Path) -> np.ndarray:
+def read_image(file: Path, nan_missing: bool = False) -> np.ndarray:
     """The pixels of one image file, recognised by its content: (H, W) or (H, W, 3 or 4)."""
     with reading(file, COMPLAINT):
         regular_size(file)
@@ -76,8 +77,8 @@ def read_image(file: Path) -> np.ndarray:
             pixels = read_single_tiff(file)
         else:
             raise FramesError(f"{file} cannot be read as an image (neither PNG, JPEG nor TIFF); remove or replace it.")
-        if pixels.dtype.kind == "f" and not np.isfinite(pixels).all():
-            raise FramesError(f"{file} holds NaN or infinite pixels; remove it or mend them.")
+        if pixels.dtype.kind == "f" and (np.isinf(pixels) if nan_missing else ~np.isfinite(pixels)).any():
+            raise FramesError(f"{file} {not_finite(nan_missing)}; remove it or mend them.")
     return pixels
 
 

@@ -35,8 +35,8 @@ def _is_video(start: bytes) -> bool:
 
 
 @contextmanager
-def _open_image(path: Path, name: str | None) -> Iterator[Source]:
-    yield FolderSource([path])
+def _open_image(path: Path, name: str | None, nan_missing: bool) -> Iterator[Source]:
+    yield FolderSource([path], nan_missing)
 
 
 class Format(NamedTuple):
@@ -97,13 +97,14 @@ FORMATS = {
 
 
 @contextmanager
-def open_source(path: Path, name: str | None, *, whole_grey: bool) -> Iterator[Source]:
+def open_source(path: Path, name: str | None, *, whole_grey: bool, nan_missing: bool = False) -> Iterator[Source]:
     """Open the frames in one file, or in the folder of a Zarr array.
 
     Args:
         path: what to open; its form is recognised by its content, and by its suffix only where that tells nothing.
         name: which of several arrays.
         whole_grey: a video is decoded to its luma, and not to its colours.
+        nan_missing: NaN in the pixels of a picture is let pass.
 
     Yields:
         The frames, of which nothing has been read yet but what the file says of them.
@@ -115,16 +116,16 @@ def open_source(path: Path, name: str | None, *, whole_grey: bool) -> Iterator[S
     opener, complaint, *_, has_names = FORMATS[form]
     if name is not None and not has_names:
         raise FramesError(f"{path} holds no arrays with names; leave out ::{name}.")
-    options = {"whole_grey": whole_grey} if form == "video" else {}
+    options = {"video": {"whole_grey": whole_grey}, "image": {"nan_missing": nan_missing}}.get(form, {})
     with reading(path, complaint), opener(path, name, **options) as source:
         yield source
 
 
 @contextmanager
-def open_files(files: Sequence[Path]) -> Iterator[Source]:
+def open_files(files: Sequence[Path], *, nan_missing: bool = False) -> Iterator[Source]:
     """Open image files of one frame each; the same errors."""
     with reading(files[0], COMPLAINT):
-        yield FolderSource(files)
+        yield FolderSource(files, nan_missing)
 
 
 def recognise(path: Path) -> str:

@@ -82,6 +82,13 @@ class _Member:
     stored_bytes: int
     position: int = field(default=0)  # number of the frame at which the stream stands
 
+    def whole(self) -> np.ndarray:
+        """All of it, of whatever shape."""
+        data = self.stream.read()  # at its end the member's checksum is compared
+        if len(data) < nbytes(self.shape, self.dtype):
+            raise EOFError("the archive ends too early")
+        return np.frombuffer(data, self.dtype).reshape(self.shape)
+
     def read(self, numbers: range, rows: slice, columns: slice) -> np.ndarray:
         size = nbytes(self.shape[1:], self.dtype)
         frames = []

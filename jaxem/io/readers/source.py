@@ -83,6 +83,10 @@ class ArraySource:
     def dtype(self) -> np.dtype[Any]:
         return np.dtype(self.array.dtype)
 
+    def whole(self) -> np.ndarray:
+        """All of it, of whatever shape."""
+        return np.asarray(self.array[()])
+
     def read(self, numbers: range, rows: slice, columns: slice) -> np.ndarray:
         return np.asarray(self.array[numbers.start : numbers.stop : numbers.step, rows, columns])
 
@@ -164,6 +168,11 @@ def check_memory(path: Path, needed: int) -> None:
             f"{path}: these frames need {bytes_in_words(needed)} of memory, too much of the "
             f"{bytes_in_words(available)} that are free; choose fewer of them or crop them."
         )
+
+
+def not_finite(nan_missing: bool) -> str:
+    """What is wrong with frames of which no number is missing, or may only be missing."""
+    return "holds infinite pixels" if nan_missing else "holds NaN (without --nan-missing) or infinite pixels"
 
 
 def nbytes(shape: tuple[int, ...], dtype: np.dtype[Any]) -> int:

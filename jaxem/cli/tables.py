@@ -1,0 +1,54 @@
+"""Positions as tables: CSV for people and spreadsheets, npz for NumPy."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from jaxem.model.params import Positions
+from jaxem.model.predict import Predictions
+
+
+def write_predictions(folder: Path, numbers: Sequence[int], found: Predictions, transforms: tuple[str, ...]) -> None:
+    """``positions.csv`` and ``positions.npz``: what is in each frame, and how surely."""
+    more: dict[str, Any] = {"log_evidence": found.log_evidence, "confidence": found.confidence}
+    if found.presence is not None:
+        more["presence"] = found.presence
+    said: dict[str, Any] = _what_is_said(found.positions, transforms)
+    write_table(folder / "positions.csv", numbers, found.positions, transforms, more)
+    np.savez_compressed(folder / "positions.npz", frame=np.array(numbers), corners=found.corners, **more, **said)
+
+
+def write_table(
+    path: Path,
+    numbers: Sequence[int],
+    positions: Positions,
+    transforms: tuple[str, ...],
+    more: Mapping[str, np.ndarray] | None = None,
+) -> None:
+    """A row a frame: its number, the corner, numbers about it, and what else the model says of it."""
+    rows, columns = np.asarray(positions.corners).T.tolist()
+    table: dict[str, Sequence[Any]] = {"frame": numbers, "row": rows, "column": columns}
+    table |= {name: [f"{value:.9g}" for value in values] for name, values in (more or {}).items()}
+    said = _what_is_said(positions, transforms)
+    table |= {name: (values.astype(int) if values.dtype == bool else values).tolist() for name, values in said.items()}
+    with path.open("w", newline="") as stream:
+        writer = csv.writer(stream)
+        writer.writerow(table)
+        writer.writerows(zip(*table.values(), strict=True))
+
+
+def _what_is_said(positions: Positions, transforms: tuple[str, ...]) -> dict[str, np.ndarray]:
+    """Template by number, transform by name, presence: as far as the model knows them."""
+    found = {}
+    if positions.template is not None:
+        found["template"] = np.asarray(positions.template)
+    if positions.transform is not None:
+        found["transform"] = np.array(transforms)[np.asarray(positions.transform)]
+    if positions.present is not None:
+        found["present"] = np.asarray(positions.present)
+    return found
