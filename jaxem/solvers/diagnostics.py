@@ -34,7 +34,7 @@ class Diagnostics(NamedTuple):
     """How far to trust the best of several runs.
 
     Runs agree where the root mean square difference of their templates is below the standard error of a template's
-    pixel at known positions, s / sqrt(K).
+    pixel at known positions, s / sqrt(K), of one that not all images show s / sqrt(its share of K).
 
     ===================  ==========  ==========================================================================
     field                shape       meaning, unit
@@ -92,22 +92,23 @@ def diagnose(
 
 
 def largest_difference(one: Params, other: Params, transforms: tuple[str, ...]) -> jax.Array:
-    """Mean square by which templates differ, of the one that is least like any of the others; in internal units.
+    """Mean square by which templates differ times their share of the images, the largest, in internal units.
 
-    Which number a template has, and which of its turns is called the identity, makes no difference to the likelihood.
+    Which number a template has, and which of its turns is called the identity, makes no difference to the likelihood:
+    each is compared with the appearance of the other run that is most like it.
     """
     appearances = appearances_of(other, transforms).templates
-
-    def nearest(template: jax.Array, opacity: jax.Array | None) -> jax.Array:
-        squares = (appearances - template[None]) ** 2
-        if opacity is None:
-            return jnp.min(jnp.mean(squares, axis=(1, 2, 3)))
-        share = jnp.sum(opacity[None] * squares, axis=(1, 2, 3)) / (jnp.sum(opacity) * len(template))
-        return jnp.min(share)
-
-    if len(appearances) == 1 and one.opacity is None:
+    if len(appearances) == 1 and one.opacity is None and one.absent is None:
         return jnp.mean((appearances - one.template) ** 2)
-    return jnp.max(jax.vmap(nearest)(one.template, one.opacity))
+
+    def nearest(template: jax.Array, opacity: jax.Array | None, prior: jax.Array) -> jax.Array:
+        squares = (appearances - template[None]) ** 2
+        weights = jnp.ones_like(template[:1]) if opacity is None else opacity
+        means = jnp.sum(weights[None] * squares, axis=(1, 2, 3)) / (jnp.sum(weights) * len(template))
+        return jnp.sum(prior) * jnp.min(means)
+
+    priors = one.prior.reshape(len(one.template), -1)
+    return jnp.max(jax.vmap(nearest)(one.template, one.opacity, priors))
 
 
 def contrast(params: Params, transforms: tuple[str, ...] = IDENTITY) -> jax.Array:
