@@ -148,13 +148,16 @@ def warnings(best: Fit, diagnostics: Diagnostics, num_runs: int) -> list[str]:
     status, num_positions = Status(int(best.status)), best.params.prior.size
     gap, num_agreeing, _, effective_positions, found_contrast, num_hidden, at_noise_floor = map(float, diagnostics)
     needed = 2 * math.log(num_positions)
+    # A template as large as the images that goes round their edges is meant to leave no background.
+    image_shape = best.params.background.shape[:2]
+    covers_all = best.params.prior.shape[-2:] == image_shape and num_hidden == math.prod(image_shape)
     reasons = {
         f"The best run did not converge. {status.explanation}": status != Status.CONVERGED,
         "The noise is below what the pixels' numbers resolve; frames all alike leave the template's place open.": (
             bool(at_noise_floor)
         ),
         f"The template covers {plural(int(num_hidden), 'background pixel')} in every frame; there the mean frame is "
-        "shown.": num_hidden > 0,
+        "shown.": num_hidden > 0 and not covers_all,
         f"The template hardly stands out of the noise: its contrast is {found_contrast:.3g}, and what chance finds "
         f"among {num_positions} positions has {needed:.3g}. jaxem.noise_check tells how likely that is.": (
             found_contrast < LEAST_RELATIVE_CONTRAST * needed
