@@ -4,7 +4,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from test_general import OFF, as_dtype, draw, oracle_template_shape
+from general_problems import as_dtype, draw, template_shape_of
+from test_general import OFF
 
 import jaxem
 from jaxem.assess import reference as oracle
@@ -104,7 +105,7 @@ def test_pixels_outside_the_model_may_be_nan_and_stay_as_they_are(chosen):
     given = {"weights": weights, "transforms": problem.transforms}
     plain = problem.params._replace(background=np.where(blind, -8.0, problem.params.background))
     with_nan = problem.params._replace(template=template, background=background)
-    shape = oracle_template_shape(problem)
+    shape = template_shape_of(problem)
     for hard in (False, True):
         found = jaxem.fit(problem.images, with_nan, hard=hard, **given, **MAX_STEPS)
         expected = jaxem.fit(problem.images, plain, hard=hard, **given, **MAX_STEPS)

@@ -222,6 +222,6 @@ def test_empty_templates_and_absent_ones_are_told(everything):
     best, diagnostics = everything[-1].best, everything[-1].diagnostics
     params = best.params
     empty = params._replace(prior=params.prior * np.array([1, 1e-6], np.float32)[:, None, None, None])
-    assert any("Template 2" in words for words in warnings(best._replace(params=empty), diagnostics, 2))
+    assert any("Template 1" in words for words in warnings(best._replace(params=empty), diagnostics, 2))
     nothing = params._replace(absent=np.float32(0.999), prior=params.prior * np.float32(1e-3))
     assert any("Hardly any frame" in words for words in warnings(best._replace(params=nothing), diagnostics, 2))

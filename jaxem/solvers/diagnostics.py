@@ -176,6 +176,6 @@ def _unused(best: Fit) -> Iterator[str]:
     if params.template.ndim > params.background.ndim:
         shares = np.asarray(params.prior).reshape(len(params.prior), -1).sum(axis=1)
         for number in np.flatnonzero(num_images * shares < 1):
-            yield f"Template {number + 1} is in hardly any frame; look for fewer templates."
+            yield f"Template {number} is in hardly any frame; look for fewer templates."
     if params.absent is not None and num_images * (1 - float(params.absent)) < 1:
         yield "Hardly any frame shows a template."

@@ -18,7 +18,7 @@ from jax import lax
 from jaxem.model.appearances import numbers_of
 from jaxem.model.likelihood import channel_variances, positions_of
 from jaxem.model.objective import log_density, log_smoothing, mean_entropy, penalized
-from jaxem.model.params import Params, keep_possible, normalized, to_internal_units, to_pixel_values
+from jaxem.model.params import Params, keep_possible, to_internal_units, to_pixel_values
 from jaxem.model.statistics import Expectation, LogLikelihoodRatio, nothing_expected, nothing_found
 from jaxem.model.steps import expectation, hold, update
 from jaxem.model.workspace import Workspace
@@ -147,7 +147,7 @@ class EM:
     def init(self, params: Params) -> EMState:
         """Before the first E-step, which only evaluates where the run starts."""
         images = self.workspace.images
-        start = to_internal_units(normalized(params, self.options.fixed), images)
+        start = to_internal_units(params, images)
         unknown = double_word.double_word(jnp.full((), jnp.nan, start.template.dtype))
         by_channel = double_word.double_word(jnp.full(start.background.shape[:1], jnp.nan, start.template.dtype))
         ratio = LogLikelihoodRatio(by_channel, unknown, unknown)

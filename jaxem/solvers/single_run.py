@@ -14,7 +14,7 @@ import jax.numpy as jnp
 from jaxem.model.appearances import IDENTITY, as_transforms
 from jaxem.model.checks import as_fixed, as_params
 from jaxem.model.frames import Frames, as_frames
-from jaxem.model.params import Params
+from jaxem.model.params import Params, normalized
 from jaxem.model.workspace import Workspace, make_workspace
 from jaxem.runtime.compilation import jit
 from jaxem.solvers.em import EM
@@ -96,7 +96,9 @@ def fit(
 
 @jit
 def _fit(frames: Frames, params: Params, schedule: Schedule | None, options: EMOptions) -> Fit:
-    return run_after(schedule, make_workspace(frames, options.batch_size), params, options)
+    # Not in `EM.init`: of a prior that is a constant of the program, XLA would add up the double words by itself.
+    start = normalized(params, options.fixed)
+    return run_after(schedule, make_workspace(frames, options.batch_size), start, options)
 
 
 def run_after(schedule: Schedule | None, workspace: Workspace, params: Params, options: EMOptions) -> Fit:
