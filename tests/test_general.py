@@ -1,101 +1,16 @@
 """Masks, weights, supports, channels, wrapping, absent frames, several templates and transforms, in any combination."""
 
-from typing import NamedTuple
-
 import jax
 import numpy as np
 import pytest
 from conftest import TOLERANCE
+from general_problems import as_dtype, common, comparisons, draw, template_shape_of
 
 import jaxem
 from jaxem.assess import reference as oracle
 from jaxem.model.appearances import as_transforms, numbers_of
 from jaxem.model.params import disc_support
 from jaxem.model.sampling import simulate_positions
-
-TRANSFORMS = [("identity",), ("identity", "rot180"), ("identity", "flip"), ("rot90", "identity", "flip270")]
-
-
-class Problem(NamedTuple):
-    images: np.ndarray
-    params: jaxem.Params
-    weights: np.ndarray | None
-    frame_weights: np.ndarray | None
-    transforms: tuple[str, ...]
-    name: str
-
-
-def sample(rng, params, num_images, transforms):
-    """Images of the model, in NumPy."""
-    every = list(oracle.hypotheses(params, transforms))
-    absent = 0.0 if params.absent is None else params.absent
-    probs = np.array([params.prior[one.place] for one in every] + [absent])
-    numbers = rng.choice(len(probs), num_images, p=probs / probs.sum())
-    scenes = [*(oracle.scene(params, one) for one in every), params.background]
-    clean = np.stack([scenes[number] for number in numbers])
-    return clean + params.noise_scale * rng.normal(size=clean.shape)
-
-
-def draw(seed, **chosen):
-    """A problem with some options, drawn at random unless chosen; images from near the parameters."""
-    rng = np.random.default_rng(seed)
-    options = {
-        "weights": rng.choice(["none", "none", "shared mask", "shared", "mask", "own"]),
-        "frames": rng.choice(["none", "none", "counts", "some zero"]),
-        "support": bool(rng.integers(2)),
-        "channels": rng.choice(["none", "none", "1", "2", "2 noises"]),
-        "wrap": rng.choice(["none", "none", "rows", "both"]),
-        "absent": bool(rng.integers(2)),
-        "templates": rng.choice(["none", "none", "1", "2"]),
-        "transforms": int(rng.integers(len(TRANSFORMS))),
-    } | chosen
-    transforms = TRANSFORMS[options["transforms"]]
-    shape, num_images = (5, 7), 4
-    template = (3, 3) if any("90" in name or "270" in name for name in transforms) else (3, 2)
-    channels = () if options["channels"] == "none" else (int(options["channels"][0]),)
-    stack = () if options["templates"] == "none" else (int(options["templates"]),)
-    rounds = {"none": (False, False), "rows": (True, False), "both": (True, True)}[options["wrap"]]
-    positions = tuple(n if goes else n - m + 1 for n, m, goes in zip(shape, template, rounds, strict=True))
-    prior_shape = (*stack, *((len(transforms),) if len(transforms) > 1 else ()), *positions)
-    probs = rng.dirichlet(np.full(int(np.prod(prior_shape)) + 1, 2.0))
-    noise_scale = np.array(0.6) if options["channels"] != "2 noises" else np.array([0.5, 0.9])
-    params = jaxem.Params(
-        2.3 + rng.normal(size=(*stack, *template, *channels)),
-        1.4 + rng.normal(size=(*shape, *channels)),
-        noise_scale,
-        (probs[:-1] if options["absent"] else probs[:-1] / probs[:-1].sum()).reshape(prior_shape),
-        probs[-1] if options["absent"] else None,
-        (rng.random((*stack, *template)) < 0.7).astype(float) if options["support"] else None,
-    )
-    images = sample(rng, params, num_images, transforms)
-    mask = rng.random((num_images, *shape)) < 0.8
-    weights = {
-        "none": None,
-        "shared mask": mask[0].astype(float),
-        "shared": rng.uniform(0.2, 3, shape) * mask[0],
-        "mask": mask.astype(float),
-        "own": rng.uniform(0.2, 3, mask.shape) * mask,
-    }[options["weights"]]
-    if weights is not None:
-        hidden = np.broadcast_to(weights, images.shape[:3]) == 0
-        images = np.where(hidden.reshape(*hidden.shape, *[1] * len(channels)), rng.choice([np.nan, 1e30, -7.0]), images)
-    frame_weights = {"none": None, "counts": np.array([1.0, 3, 2, 1]), "some zero": np.array([0.0, 2.5, 1, 0])}
-    name = ", ".join(f"{key} {value}" for key, value in options.items())
-    return Problem(images, params, weights, frame_weights[options["frames"]], transforms, name)
-
-
-def common(problem):
-    return {"weights": problem.weights, "transforms": problem.transforms}
-
-
-def as_dtype(problem, dtype):
-    cast = lambda leaf: None if leaf is None else np.asarray(leaf, dtype)  # noqa: E731
-    return problem._replace(
-        images=cast(problem.images),
-        params=jaxem.Params(*map(cast, problem.params)),
-        weights=cast(problem.weights),
-        frame_weights=cast(problem.frame_weights),
-    )
 
 
 def agree(actual, expected, dtype, what):
@@ -106,74 +21,8 @@ def agree(actual, expected, dtype, what):
 
 def check(problem, dtype):
     """E-step, bound, log likelihood and M-step, soft and hard, against enumeration."""
-    exact, name = problem, problem.name
-    problem = as_dtype(problem, dtype)
-    given, like = common(problem), common(exact)
-    images, params = problem.images, problem.params
-    joint = oracle.log_joint(exact.images, exact.params, **like)
-    absent = oracle.log_absent(exact.images, exact.params, exact.weights)
-    evidence = oracle.log_likelihood(exact.images, exact.params, **like)
-
-    soft = jaxem.e_step(images, params, **given)
-    agree(soft.probs, oracle.posterior(exact.images, exact.params, **like), dtype, name)
-    agree(soft.log_evidence, evidence, dtype, name)
-    agree(jaxem.log_likelihood(images, params, **given), evidence, dtype, name)
-    if params.absent is not None:
-        agree(soft.absent, np.exp(absent - evidence), dtype, name)
-
-    hard = jaxem.e_step(images, params, hard=True, **given)
-    flat = joint.reshape(len(joint), -1)
-    agree(hard.log_joint, np.maximum(flat.max(axis=1), absent), dtype, name)
-    if params.absent is not None:
-        np.testing.assert_array_equal(hard.present, flat.max(axis=1) >= absent, err_msg=name)
-    one_hot = np.zeros(joint.shape)
-    for k, place in enumerate(places_of(hard, exact)):
-        assert place == np.unravel_index(flat[k].argmax(), joint.shape[1:]), name
-        one_hot[(k, *place)] = 1
-    gone = None if hard.present is None else 1.0 - np.asarray(hard.present)
-    if gone is not None:
-        one_hot *= (1 - gone).reshape(-1, *[1] * (one_hot.ndim - 1))
-
-    rng = np.random.default_rng(0)
-    probs = rng.dirichlet(np.full(flat.shape[1] + 1, 0.5), len(joint))
-    q_absent = probs[:, -1] if params.absent is not None else None
-    if q_absent is None:
-        probs /= probs[:, :-1].sum(axis=1, keepdims=True)
-    probs = probs[:, :-1].reshape(joint.shape)
-    posterior = jaxem.Posterior(probs.astype(dtype), None, None if q_absent is None else q_absent.astype(dtype))
-    frames = {"frame_weights": problem.frame_weights}
-    exact_frames = {"frame_weights": 1.0 if exact.frame_weights is None else exact.frame_weights}
-    for found, q, q0 in ((posterior, probs, q_absent), (hard, one_hot, gone)):
-        bound = jaxem.elbo(images, params, found, **given, **frames)
-        agree(bound, oracle.elbo(exact.images, exact.params, q, q0, **like, **exact_frames), dtype, name)
-        for smoothing in (0.0, 2.5):
-            shape = oracle_template_shape(exact)
-            after = jaxem.m_step(images, found, shape, prior_smoothing=smoothing, params=params, **given, **frames)
-            expected = oracle.m_step(exact.images, q, exact.params, smoothing, q0, **like, **exact_frames)
-            compare_m_step(after, expected, exact, dtype)
-
-
-def oracle_template_shape(problem):
-    return problem.params.template.shape[int(problem.params.template.ndim > problem.params.background.ndim) :][:2]
-
-
-def places_of(positions, problem):
-    corners = np.asarray(positions.corners)
-    columns = [np.asarray(one) for one in (positions.template, positions.transform) if one is not None]
-    return [(*(int(column[k]) for column in columns), *map(int, corners[k])) for k in range(len(corners))]
-
-
-def compare_m_step(after, expected, problem, dtype):
-    name, before = problem.name, problem.params
-    template = np.where(np.isnan(expected.template), before.template, expected.template)
-    agree(after.template, template, dtype, name)
-    seen = np.isfinite(expected.background)
-    agree(np.asarray(after.background)[seen], expected.background[seen], dtype, name)
-    variance = expected.variance if before.noise_scale.ndim else expected.variance.mean()
-    agree(after.noise_scale**2, variance, dtype, name)
-    agree(after.prior, expected.prior, dtype, name)
-    if before.absent is not None:
-        agree(after.absent, expected.absent, dtype, name)
+    for what, actual, expected in comparisons(problem, dtype):
+        agree(actual, expected, dtype, f"{what}; {problem.name}")
 
 
 ALONE = [
@@ -224,7 +73,7 @@ def test_a_fit_goes_the_steps_of_its_parts_and_never_falls(seed, hard):
     if not jax.config.jax_enable_x64:
         pytest.skip("float64 is switched off")
     problem = draw(300 + seed, weights=["own", "shared", "mask"][seed])
-    params, shape = problem.params, oracle_template_shape(problem)
+    params, shape = problem.params, template_shape_of(problem)
     options = {"weights": problem.weights, "frame_weights": problem.frame_weights, "transforms": problem.transforms}
     found = jaxem.fit(problem.images, params, hard=hard, max_iterations=3, tolerance=-np.inf, batch_size=2, **options)
     history = []

@@ -10,10 +10,12 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import lax
 
 from jaxem.model.params import Params
 from jaxem.ops.windows import Geometry
+from jaxem.runtime.arguments import as_names
 from jaxem.runtime.errors import ArgumentValueError
 
 IDENTITY = ("identity",)
@@ -112,11 +114,10 @@ def as_transforms(transforms: Any) -> tuple[str, ...]:
     """Names of transforms, checked; one name stands for itself alone. `numbers_of` them and None are understood."""
     if transforms is None:
         return IDENTITY
-    names = (transforms,) if isinstance(transforms, str) else tuple(transforms)
+    names = as_names(transforms)
     if hasattr(transforms, "dtype") and transforms.dtype.kind in "iu":
-        names = tuple(dict(enumerate(MIRRORED_AND_TURNED)).get(int(number), number) for number in names)
-    unknown = [name for name in names if name not in MIRRORED_AND_TURNED]
-    if unknown or not names or len(set(names)) < len(names):
+        names = tuple(dict(enumerate(MIRRORED_AND_TURNED)).get(number, "") for number in np.ravel(transforms).tolist())
+    if not names or len(set(names)) < len(names) or not all(name in MIRRORED_AND_TURNED for name in names):
         known = ", ".join(MIRRORED_AND_TURNED)
         raise ArgumentValueError("transforms", f"must be one or more of {known}, each once, but are {transforms!r}.")
     return names

@@ -12,16 +12,15 @@ from jaxem.model.appearances import IDENTITY
 from jaxem.model.params import Params, Positions, Posterior
 from jaxem.ops.validation import as_real_array, expect_shape, floating
 from jaxem.ops.windows import Shape, positions_shape
-from jaxem.runtime.arguments import as_template_shape
+from jaxem.runtime.arguments import as_names, as_template_shape
 from jaxem.runtime.errors import ArgumentTypeError, ArgumentValueError
 
 
 def as_fixed(fixed: Any) -> tuple[str, ...]:
     """Names of fields of `Params` that keep their values, checked."""
-    names = (fixed,) if isinstance(fixed, str) else tuple(fixed)
-    unknown = [name for name in names if name not in Params._fields]
-    if unknown:
-        raise ArgumentValueError("fixed", f"must be names of fields of jaxem.Params, but holds {unknown[0]!r}.")
+    names = as_names(fixed)
+    if names is None or not all(name in Params._fields for name in names):
+        raise ArgumentValueError("fixed", f"must be names of fields of jaxem.Params, but is {fixed!r}.")
     return names
 
 

@@ -131,85 +131,109 @@ def as_pixel_weights(weights: Any, images: jax.Array | jax.ShapeDtypeStruct) -> 
 class PixelMoments(NamedTuple):
     """Of all finite pixels that were observed, so that one bad pixel does not hide the others.
 
-    ===========  =======================================================================  ==================
-    field        meaning                                                                  unit
-    ===========  =======================================================================  ==================
-    mean         their mean                                                               pixel value
-    scale        the power of two (dividing by it is exact) near their mean distance      pixel value
-                 from it
-    mean_square  mean square of their distance                                            scale^2
-    largest      the largest absolute value                                               pixel value
-    ===========  =======================================================================  ==================
+    ===========  =====  =======================================================================  ==================
+    field        shape  meaning                                                                  unit
+    ===========  =====  =======================================================================  ==================
+    mean         (C,)   their mean                                                               pixel value
+    scale        ()     the power of two (dividing by it is exact) near their mean distance      pixel value
+                        from it
+    mean_square  (C,)   mean square of their distance                                            scale^2
+    lowest       (C,)   the lowest of them                                                       pixel value
+    highest      (C,)   the highest of them                                                      pixel value
+    ===========  =====  =======================================================================  ==================
     """
 
     mean: jax.Array
     scale: jax.Array
     mean_square: jax.Array
-    largest: jax.Array
+    lowest: jax.Array
+    highest: jax.Array
 
     @property
     def spread(self) -> jax.Array:
-        """Standard deviation, pixel value."""
+        """Standard deviation of each channel, (C,), pixel value."""
         return self.scale * jnp.sqrt(self.mean_square)
 
 
 def pixel_moments(frames: Frames, batch_size: int) -> PixelMoments:
-    """Mean, spread and range of all pixels, in three passes."""
+    """Mean, spread and range of all pixels, in four passes."""
 
-    def mean_of(function: Callable[[jax.Array], jax.Array]) -> jax.Array:
+    def counted_in(batch: Frames, weights: jax.Array) -> jax.Array:
+        """Which pixels count, (n, C, H, W)."""
+        finite = jnp.isfinite(batch.observed(batch.channels_first, jnp.nan))
+        return finite & (batch.counts(weights) > 0)[:, None, None, None]
+
+    def ends_of(own: Any, weights: jax.Array, _: None) -> tuple[None, tuple[jax.Array, jax.Array]]:
+        batch = frames.batch(own)
+        pixels, counted = batch.channels_first, counted_in(batch, weights)
+        lowest = jnp.min(jnp.where(counted, pixels, jnp.inf), axis=(0, 2, 3))
+        return None, (lowest, jnp.max(jnp.where(counted, pixels, -jnp.inf), axis=(0, 2, 3)))
+
+    def totals_of(function: Callable[[jax.Array], jax.Array]) -> tuple[jax.Array, jax.Array]:
+        """Of each channel, the sum over the pixels that count, and how many these are, as shares of all."""
+
         def one_batch(own: Any, weights: jax.Array, _: None) -> tuple[tuple[jax.Array, jax.Array], None]:
             batch = frames.batch(own)
-            pixels = batch.observed(batch.channels_first, jnp.nan)
-            counted = jnp.isfinite(pixels) & (batch.counts(weights) > 0)[:, None, None, None]
-            part = jnp.sum(jnp.where(counted, function(pixels), 0)) / frames.pixels.size
-            return (part, jnp.sum(counted.astype(pixels.dtype)) / frames.pixels.size), None
+            pixels, counted = batch.channels_first, counted_in(batch, weights)
+            size = frames.pixels.size // pixels.shape[1]
+            part = jnp.sum(jnp.where(counted, function(pixels), 0), axis=(0, 2, 3)) / size
+            return (part, jnp.sum(counted.astype(pixels.dtype), axis=(0, 2, 3)) / size), None
 
-        (total, share), _ = over_batches(one_batch, frames.own, batch_size)
-        return total / share
+        return over_batches(one_batch, frames.own, batch_size)[0]
 
+    def beside(values: jax.Array) -> jax.Array:
+        return values[None, :, None, None]
+
+    _, ends = over_batches(ends_of, frames.own, batch_size)
+    lowest, highest = jnp.min(ends[0], axis=0), jnp.max(ends[1], axis=0)
     # Counted from a pixel, so that a constant stack has exactly its constant as its mean.
-    pixel = frames.pixels.ravel()[0]
-    if frames.pixel_weights is not None:
-        seen = frames.observed(frames.channels_first, jnp.nan).ravel()
-        pixel = seen[jnp.argmax(jnp.isfinite(seen))]
+    all_count = frames.pixel_weights is None and frames.frame_weights is None
+    pixel = frames.channels_first[0, :, 0, 0] if all_count else lowest
     pivot = jnp.where(jnp.isfinite(pixel), pixel, 0)
-    mean = pivot + mean_of(lambda batch: batch - pivot)
+    total, share = totals_of(lambda pixels: pixels - beside(pivot))
+    mean = pivot + total / share
     mean = jnp.where(jnp.isfinite(mean), mean, 0)
-    distance = mean_of(lambda batch: jnp.abs(batch - mean))
+    total, share = totals_of(lambda pixels: jnp.abs(pixels - beside(mean)))
+    distance = jnp.sum(total) / jnp.sum(share)
     usable = jnp.isfinite(distance) & (distance > 0)
     exponent = jnp.round(jnp.log2(jnp.where(usable, distance, 1))).astype(jnp.int32)
     scale = jnp.ldexp(jnp.ones_like(distance), exponent)
-    mean_square = mean_of(lambda batch: ((batch - mean) / scale) ** 2)
-    pixels = frames.observed(frames.channels_first)
-    if frames.frame_weights is not None:
-        pixels = jnp.where((frames.frame_weights > 0)[:, None, None, None], pixels, 0)
-    largest = jnp.max(jnp.abs(pixels))
-    return PixelMoments(mean, scale, mean_square, largest)
+    total, share = totals_of(lambda pixels: ((pixels - beside(mean)) / scale) ** 2)
+    return PixelMoments(mean, scale, total / share, lowest, highest)
 
 
 def moments_by_pixel(frames: Frames) -> tuple[jax.Array, jax.Array]:
-    """Mean and variance over the images of each pixel where it is finite, (C, H, W), a batch of images at a time."""
+    """Mean and variance over the images of each pixel where it is finite, (C, H, W), a batch of images at a time.
+
+    Where it never is, the mean of the others' means and zero.
+    """
     batch_size = min(FRAMES_PER_PASS, frames.num_images)
 
-    def add_finite(own: Any, weights: jax.Array, _: None) -> tuple[tuple[jax.Array, jax.Array], None]:
+    def finite_in(own: Any, weights: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
         batch = frames.batch(own)
-        pixels = batch.observed(batch.channels_first, jnp.nan)
+        pixels, counts = batch.observed(batch.channels_first, jnp.nan), batch.counts(weights)
         finite = jnp.isfinite(pixels)
-        counts = batch.counts(weights)
+        return pixels, finite if batch.frame_weights is None else finite & (counts > 0)[:, None, None, None], counts
+
+    def add_finite(own: Any, weights: jax.Array, _: None) -> tuple[tuple[jax.Array, jax.Array], None]:
+        pixels, finite, counts = finite_in(own, weights)
         return (
             sum_over_images(finite.astype(pixels.dtype), counts),
             sum_over_images(jnp.where(finite, pixels, 0), counts),
         ), None
 
     (count, total), _ = over_batches(add_finite, frames.own, batch_size)
-    count = jnp.where(count > 0, count, 1)
-    mean = total / count
+    seen = count > 0
+    mean = total / jnp.where(seen, count, 1)
+    others = jnp.sum(mean, axis=(1, 2), keepdims=True) / jnp.maximum(
+        jnp.sum(seen, axis=(1, 2), keepdims=True, dtype=mean.dtype), 1
+    )
+    mean, count = jnp.where(seen, mean, others), jnp.where(seen, count, 1)
 
     def add_squares(own: Any, weights: jax.Array, _: None) -> tuple[jax.Array, None]:
-        batch = frames.batch(own)
-        pixels = batch.observed(batch.channels_first, jnp.nan)
-        distances = jnp.where(jnp.isfinite(pixels), pixels - mean[None], 0)
-        return sum_over_images(distances**2, batch.counts(weights)), None
+        pixels, finite, counts = finite_in(own, weights)
+        distances = jnp.where(finite, pixels - mean[None], 0)
+        return sum_over_images(distances**2, counts), None
 
     squares, _ = over_batches(add_squares, frames.own, batch_size)
     return mean, squares / count

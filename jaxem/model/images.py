@@ -86,9 +86,11 @@ class CenteredImages(NamedTuple):
     frames          `Frames`         as they came
     mean_image      (C, H, W)        B0, the weighted mean of the images less the offset, in units of the scale
     mean_weights    (H, W) or None   mean of the pixels' weights over the images; None: one
-    offset          ()               mean of all finite pixels, pixel value
+    offset          (C,)             mean of all finite pixels of each channel, pixel value
     scale           ()               power of two near their mean distance from it, pixel value
-    variance_floor  ()               the smallest noise variance that the numbers can resolve, in units of scale^2
+    variance_floor  (C,)             the smallest noise variance that the numbers can resolve, in units of scale^2
+    limits          (C,), (C,)       the lowest and the highest pixel that count, which those of images that count for
+                    or None          nothing are clipped to; None: all images count
     spectra         `Spectra`        if there, the operators are those of ``fourier`` and the faster ones of
                                      ``windows``; or None if not, those that are simplest
     ==============  ===============  ===============================================================================
@@ -100,6 +102,7 @@ class CenteredImages(NamedTuple):
     offset: jax.Array
     scale: jax.Array
     variance_floor: jax.Array
+    limits: tuple[jax.Array, jax.Array] | None = None
     spectra: Spectra | None = None
 
     @property
@@ -110,8 +113,13 @@ class CenteredImages(NamedTuple):
     @property
     def residuals(self) -> jax.Array:
         """R_k, (K, C, H, W), in units of the scale; made anew where they are used, cheaper than keeping them."""
-        residuals = self.to_internal_units(self.frames.channels_first) - self.mean_image[None]
+        residuals = self.to_internal_units(self._clipped(self.frames.channels_first)) - self.mean_image[None]
         return self.frames.observed(residuals)
+
+    @property
+    def observed(self) -> jax.Array:
+        """Which pixels any image shows, (1, H, W)."""
+        return jnp.ones((1, *self.image_shape), bool) if self.mean_weights is None else self.mean_weights[None] > 0
 
     @property
     def weight_deviations(self) -> jax.Array | None:
@@ -133,8 +141,29 @@ class CenteredImages(NamedTuple):
         return self.mean_image if self.mean_weights is None else self.mean_weights[None] * self.mean_image
 
     def to_internal_units(self, pixels: jax.Array) -> jax.Array:
-        """Pixel values less the offset, in units of the scale."""
-        return (pixels - self.offset) * (1 / self.scale)
+        """Pixel values (..., C, H, W), of grey images also (H, W), less the offset, in units of the scale."""
+        return (pixels - self.offset_beside(pixels)) * (1 / self.scale)
+
+    def to_pixel_values(self, pixels: jax.Array) -> jax.Array:
+        """Back, (..., C, H, W)."""
+        return self.offset_beside(pixels) + self.scale * pixels
+
+    def offset_beside(self, pixels: jax.Array) -> jax.Array:
+        """The offset with as many axes as pixels (..., C, H, W) or (H, W) have."""
+        return self.offset.reshape(*[1] * (pixels.ndim - 3), *[-1, 1, 1][-pixels.ndim :])
+
+    def least_variance(self, noise_scale: jax.Array) -> jax.Array:
+        """The smallest variance of a noise of each channel (C,), or of one for all of them (), a mean over channels."""
+        return jnp.mean(self.variance_floor) if noise_scale.ndim == 0 else self.variance_floor
+
+    def _clipped(self, pixels: jax.Array) -> jax.Array:
+        """Pixels (K, C, ...) of which those in images that count for nothing may be anything, even NaN."""
+        counts = self.frames.frame_weights
+        if self.limits is None or counts is None:
+            return pixels
+        low, high = (limit[None, :, None, None] for limit in self.limits)
+        clipped = jnp.minimum(jnp.where(pixels >= low, pixels, low), high)  # what is NaN is not above
+        return jnp.where((counts > 0)[:, None, None, None], pixels, clipped)
 
     def transform_template(self, templates: jax.Array) -> jax.Array:
         """Templates (..., h, w) as the correlations want them; multiples and sums of them are transformed too."""
@@ -222,7 +251,7 @@ class CenteredImages(NamedTuple):
 
     def pixels_at(self, corners: jax.Array, geometry: Geometry) -> jax.Array:
         """The pixels in the window at each corner, (K, C, h, w), in units of the scale; zero where not observed."""
-        pixels = self.to_internal_units(self.gather(self.frames.channels_first, corners, geometry))
+        pixels = self.to_internal_units(self._clipped(self.gather(self.frames.channels_first, corners, geometry)))
         weights = self.weights_at(corners, geometry)
         return pixels if weights is None else jnp.where(weights > 0, pixels, 0)
 

@@ -54,7 +54,8 @@ def background_sse(images: CenteredImages, totals: ImageTotals, background: jax.
     of a nat is 1e-10 of it for large images.
     """
     shift = background - images.mean_image
-    rows = jnp.sum(shift * (totals.total_weight * shift - 2 * totals.residual_sum), axis=2)
+    # Two products, since XLA would add up a single one in one long chain.
+    rows = jnp.sum(totals.total_weight * shift**2 - 2 * shift * totals.residual_sum, axis=2)
     return double_word.add(double_word.total(rows), totals.square_sum)
 
 
@@ -118,3 +119,12 @@ def visible_weight(covered: jax.Array, total: jax.Array) -> jax.Array:
     """Expected weight with which images show the background at each pixel; zero where only rounding is left of it."""
     visible = total - covered
     return jnp.where(visible > 32 * jnp.finfo(covered.dtype).eps * total, visible, 0)
+
+
+def seen_weight(weight: jax.Array) -> jax.Array:
+    """Expected weight under each template's pixels, (M, h, w); zero where only rounding is left of it.
+
+    Each template has transforms of its own, so rounding is as its own weight, and more where numbers end.
+    """
+    info, most = jnp.finfo(weight.dtype), jnp.max(weight, axis=(1, 2), keepdims=True)
+    return jnp.where(weight > jnp.maximum(32 * info.eps * most, info.tiny / info.eps), weight, 0)

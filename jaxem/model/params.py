@@ -12,7 +12,11 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxem.model.images import CenteredImages
+from jaxem.ops import double_word
 from jaxem.ops.windows import Shape, positions_shape
+
+# A prior whose sum is off one by so many times the machine epsilon is taken as it is.
+NORMAL_EPS = 64
 
 
 class Params(NamedTuple):
@@ -113,13 +117,54 @@ def with_all_axes(params: Params) -> Params:
 
 
 def to_internal_units(params: Params, images: CenteredImages) -> Params:
-    """Pixel values in internal units, those of centred images, with all axes; noise at least what numbers resolve."""
+    """Pixel values in internal units, those of centred images, with all axes; noise at least what numbers resolve.
+
+    Pixels that are not in the model, outside a support or nowhere observed, become zero: they may be anything.
+    """
     params = with_all_axes(params)
+    template = (params.template - images.offset_beside(params.template)) / images.scale
+    background = (params.background - images.offset_beside(params.background)) / images.scale
+    least = images.least_variance(params.noise_scale)
     return params._replace(
-        template=(params.template - images.offset) / images.scale,
-        background=(params.background - images.offset) / images.scale,
-        noise_scale=jnp.sqrt(jnp.maximum((params.noise_scale / images.scale) ** 2, images.variance_floor)),
+        template=template if params.opacity is None else jnp.where(params.opacity > 0, template, 0),
+        background=background if images.mean_weights is None else jnp.where(images.observed, background, 0),
+        noise_scale=jnp.sqrt(jnp.maximum((params.noise_scale / images.scale) ** 2, least)),
     )
+
+
+def to_pixel_values(params: Params, images: CenteredImages, like: Params) -> Params:
+    """Internal units in pixel values, with the axes of others that are in them, and their pixels outside the model."""
+    template, background = map(images.to_pixel_values, (params.template, params.background))
+    noise_scale = images.scale * params.noise_scale
+    found = params._replace(template=template, background=background, noise_scale=noise_scale)
+    return with_axes_of(_outside_as(with_all_axes(like), found, images), like)
+
+
+def with_mean_outside(params: Params, images: CenteredImages) -> Params:
+    """Parameters whose pixels outside the model are the mean of the images' pixels."""
+    if params.opacity is None and images.mean_weights is None:
+        return params
+    flat = with_all_axes(with_mean_pixels(params, images))
+    return with_axes_of(_outside_as(flat, with_all_axes(params), images), params)
+
+
+def with_mean_pixels(params: Params, images: CenteredImages) -> Params:
+    """Parameters of which all pixels are the mean of the images' pixels."""
+    mean = images.offset if params.background.ndim == 3 else images.offset[0]
+    return params._replace(
+        template=jnp.broadcast_to(mean, params.template.shape),
+        background=jnp.broadcast_to(mean, params.background.shape),
+    )
+
+
+def _outside_as(given: Params, params: Params, images: CenteredImages) -> Params:
+    """Parameters with the pixels of others outside the support and where nothing was observed; both with all axes."""
+    template, background = params.template, params.background
+    if given.opacity is not None:
+        template = jnp.where(given.opacity > 0, template, given.template)
+    if images.mean_weights is not None:
+        background = jnp.where(images.observed, background, given.background)
+    return params._replace(template=template, background=background)
 
 
 def with_axes_of(params: Params, like: Params) -> Params:
@@ -136,18 +181,6 @@ def with_axes_of(params: Params, like: Params) -> Params:
         params.prior.reshape(like.prior.shape),
         params.absent,
         like.opacity,
-    )
-
-
-def to_pixel_values(params: Params, images: CenteredImages, like: Params) -> Params:
-    """Internal units in pixel values, with the axes of others that are in them."""
-    return with_axes_of(
-        params._replace(
-            template=images.offset + images.scale * params.template,
-            background=images.offset + images.scale * params.background,
-            noise_scale=images.scale * params.noise_scale,
-        ),
-        like,
     )
 
 
@@ -187,6 +220,23 @@ def blank_params(
         prior,
         jnp.zeros((), images.dtype) if has_absent else None,
     )
+
+
+def normalized(params: Params, fixed: tuple[str, ...] = ()) -> Params:
+    """Prior and absent divided by their sum, if more than rounding sets it off one; what is fixed stays."""
+    if "prior" in fixed:
+        return params
+    total = double_word.total(params.prior.ravel())
+    absent, wanted = params.absent, jnp.ones_like(total.high)
+    if absent is not None and "absent" in fixed:
+        wanted = wanted - absent
+    elif absent is not None:
+        total = double_word.add(total, double_word.double_word(absent))
+    off = jnp.abs((total.high - wanted) + total.low)
+    factor = jnp.where((total.high > 0) & (off > NORMAL_EPS * jnp.finfo(off.dtype).eps), wanted / total.high, 1)
+    if absent is not None and "absent" not in fixed:
+        absent = absent * factor
+    return params._replace(prior=params.prior * factor, absent=absent)
 
 
 def num_hypotheses(params: Params) -> int:

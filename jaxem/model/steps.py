@@ -25,7 +25,7 @@ from jaxem.model.likelihood import (
     shared_terms,
     sse_change_at,
 )
-from jaxem.model.objective import expected_sse, visible_weight
+from jaxem.model.objective import expected_sse, seen_weight, visible_weight
 from jaxem.model.params import Params, num_hypotheses
 from jaxem.model.statistics import (
     BatchStatistics,
@@ -49,8 +49,9 @@ def posterior(
     best, highest = _highest(maps)
     log_absent = shared.log_absent
     if log_absent is not None:
+        # Not their maximum, whose gradient is half that of either where they are equal.
         best = best._replace(present=highest >= log_absent)
-        highest = jnp.maximum(highest, log_absent)
+        highest = jnp.where(highest < log_absent, log_absent, highest)
     if hard:
         return best, PosteriorSummary(best, highest, jnp.zeros_like(highest))
     flat = maps.reshape(len(maps), -1)
@@ -308,10 +309,8 @@ def update(
     if "template" not in fixed:
         template = template_sum / num_images
         if template_weight is not None:
-            # Where only rounding is left of the weight, nothing was seen.
-            least = 32 * jnp.finfo(template_weight.dtype).eps * jnp.max(template_weight)
-            weight, seen = template_weight[:, None], template_weight[:, None] > least
-            template = jnp.where(seen, template_sum / jnp.where(seen, weight, 1), before.template)
+            weight = seen_weight(template_weight)[:, None]
+            template = jnp.where(weight > 0, template_sum / jnp.where(weight > 0, weight, 1), before.template)
         if before.opacity is not None:
             template = jnp.where(before.opacity > 0, template, before.template)
 
@@ -327,5 +326,5 @@ def update(
         variance = sse / totals.num_pixels.high
         if noise_scale.ndim == 0:
             variance = jnp.mean(variance)
-        noise_scale = jnp.sqrt(jnp.maximum(variance, images.variance_floor))
+        noise_scale = jnp.sqrt(jnp.maximum(variance, images.least_variance(noise_scale)))
     return hold(Params(template, background, noise_scale, prior, absent, before.opacity), before, fixed)

@@ -26,7 +26,15 @@ from jaxem.model.likelihood import (
     positions_of,
     shared_terms,
 )
-from jaxem.model.params import Params, Positions, Posterior, blank_params, to_internal_units, to_pixel_values
+from jaxem.model.params import (
+    Params,
+    Positions,
+    Posterior,
+    blank_params,
+    to_internal_units,
+    to_pixel_values,
+    with_mean_pixels,
+)
 from jaxem.model.statistics import UnnormalizedPosterior
 from jaxem.model.steps import batch_statistics, finalize, log_evidence, update
 from jaxem.model.steps import posterior as posterior_of
@@ -119,8 +127,9 @@ def m_step(
         s^2 = the mean squared residual under the new F and B
 
     Pixels of the template count with their weights. A background pixel that the template covers in every image is
-    unknown; it gets the mean image's value. A pixel of a template that was never seen keeps its value. The noise scale
-    never falls below what the images' numbers resolve, about sqrt(eps) times the spread of the pixels.
+    unknown; it gets the mean image's value. A pixel of a template or of the background that was never seen keeps its
+    value, and without parameters before it gets the mean of all pixels. The noise scale never falls below what the
+    images' numbers resolve, about sqrt(eps) times the spread of the pixels.
 
     Args:
         images: (K, H, W) or (K, H, W, C), pixel values; integers are promoted.
@@ -150,6 +159,7 @@ def m_step(
     """
     frames, transforms, fixed = as_frames(images, weights, frame_weights), as_transforms(transforms), as_fixed(fixed)
     template_shape = as_template_shape(template_shape, frames.image_shape)
+    is_blank = params is None
     if params is None:
         if fixed:
             raise ArgumentValueError("params", "must be given with `fixed`: they hold what is.")
@@ -161,7 +171,7 @@ def m_step(
         raise ArgumentValueError("template_shape", f"is {template_shape}, but params.template has {given_shape}.")
     posterior = as_posterior(posterior, frames.pixels, _posterior_shape(params, transforms))
     prior_smoothing = as_number("prior_smoothing", prior_smoothing, frames.pixels.dtype, at_least=0)
-    return _m_step(frames, posterior, prior_smoothing, params, transforms=transforms, fixed=fixed)
+    return _m_step(frames, posterior, prior_smoothing, params, is_blank=is_blank, transforms=transforms, fixed=fixed)
 
 
 def _posterior_shape(params: Params, transforms: tuple[str, ...]) -> PosteriorShape:
@@ -174,16 +184,19 @@ def _posterior_shape(params: Params, transforms: tuple[str, ...]) -> PosteriorSh
     )
 
 
-@partial(jax.jit, static_argnames=("transforms", "fixed"))
+@partial(jax.jit, static_argnames=("is_blank", "transforms", "fixed"))
 def _m_step(
     frames: Frames,
     posterior: Posterior | Positions,
     prior_smoothing: jax.Array,
     params: Params,
+    is_blank: bool,
     transforms: tuple[str, ...],
     fixed: tuple[str, ...],
 ) -> Params:
     centered = center(frames)
+    if is_blank:
+        params = with_mean_pixels(params, centered)
     before = to_internal_units(params, centered)
     ones = jnp.ones(frames.num_images, frames.pixels.dtype)
     geometry, supports = geometry_of(before), appearances_of(before, transforms).supports

@@ -54,11 +54,11 @@ def center(frames: Frames, batch_size: int | None = None) -> CenteredImages:
 
 def center_about(moments: PixelMoments, frames: Frames, batch_size: int) -> CenteredImages:
     """`center`, where the moments of the pixels are known."""
-    offset, scale, mean_square, largest = moments
+    offset, scale, mean_square, lowest, highest = moments
 
     def one_batch(own: Any, weights: jax.Array, _: None) -> tuple[Any, None]:
         batch = frames.batch(own)
-        pixels = batch.observed((batch.channels_first - offset) * (1 / scale))
+        pixels = batch.observed((batch.channels_first - offset[None, :, None, None]) * (1 / scale))
         counts = batch.counts(weights)
         if batch.frame_weights is not None:  # what does not count may hold anything
             pixels = jnp.where((counts > 0)[:, None, None, None], pixels, 0)
@@ -71,14 +71,15 @@ def center_about(moments: PixelMoments, frames: Frames, batch_size: int) -> Cent
     mean_weights = frames.shared_weights if own_weights is None else own_weights / count
     # Sums of squares carry a relative error eps, pixels carry eps times their size; less noise than that is invisible.
     eps = jnp.finfo(frames.pixels.dtype).eps
-    floor = eps * mean_square + (eps * largest / scale) ** 2
+    floor = eps * mean_square + (eps * jnp.maximum(jnp.abs(lowest), jnp.abs(highest)) / scale) ** 2
     floor = jnp.where(floor == 0, eps * eps, floor)
     mean_image = total / count
     if mean_weights is not None:
         seen = mean_weights > 0
         mean_image = jnp.where(seen[None], mean_image / jnp.where(seen, mean_weights, 1)[None], 0)
         floor = floor * jnp.sum(mean_weights) / jnp.maximum(jnp.sum(seen, dtype=floor.dtype), 1)
-    return CenteredImages(frames, mean_image, mean_weights, offset, scale, floor)
+    limits = None if frames.frame_weights is None else (lowest, highest)
+    return CenteredImages(frames, mean_image, mean_weights, offset, scale, floor, limits)
 
 
 def total_up(images: CenteredImages, weights: jax.Array | None = None) -> ImageTotals:
@@ -86,8 +87,9 @@ def total_up(images: CenteredImages, weights: jax.Array | None = None) -> ImageT
     frames, residuals = images.frames, images.residuals
     counts = frames.counts(jnp.ones(frames.num_images, residuals.dtype) if weights is None else weights)
     weighted = frames.weighted(residuals)
-    # Rounding averages out over the rows; only their total needs care.
-    rows = jnp.sum(residuals * weighted, axis=-1) * counts[:, None, None]
+    # Rounding averages out over the rows; only their total needs care. Masked, since XLA would make a bare sum of products
+    # one long chain of additions, in which squares of whole numbers all round the same way.
+    rows = jnp.sum(frames.observed(residuals * weighted), axis=-1) * counts[:, None, None]
     square_sum = double_word.total(jnp.moveaxis(rows, 1, 0).reshape(rows.shape[1], -1))
     num_images, pixel_weights = jnp.sum(counts), frames.pixel_weights
     if pixel_weights is None:

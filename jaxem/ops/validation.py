@@ -38,11 +38,13 @@ def as_images(images: Any, *, with_channels: bool = False) -> jax.Array:
 def as_weights(name: str, weights: Any, dtype: Any) -> jax.Array:
     """Numbers that are not negative, in the dtype of what they weigh."""
     weights = as_real_array(name, weights)
-    if not isinstance(weights, jax.core.Tracer):
+    with np.errstate(over="ignore"):
+        weights = weights.astype(dtype)
+    if weights.size and not isinstance(weights, jax.core.Tracer):
         smallest, largest = (np.asarray(end(weights)) for end in (jnp.min, jnp.max))
         if not (smallest >= 0 and np.isfinite(largest)):
             raise ArgumentValueError(name, "must be finite and not negative.")
-    return weights.astype(dtype)
+    return weights
 
 
 def as_number(name: str, value: Any, dtype: Any, *, at_least: float | None = None) -> jax.Array:

@@ -26,6 +26,17 @@ def as_template_shape(template_shape: Any, image_shape: tuple[int, ...]) -> tupl
     return height, width
 
 
+def as_names(names: Any) -> tuple[str, ...] | None:
+    """One name, which stands for itself alone, or several; None where it is neither."""
+    if isinstance(names, str):
+        return (names,)
+    try:
+        several = tuple(names)
+    except TypeError:
+        return None
+    return several if all(isinstance(name, str) for name in several) else None
+
+
 def as_count(name: str, value: Any, *, at_least: int, at_most: int = 2**31 - 2) -> int:
     """A static whole number."""
     try:

@@ -15,7 +15,7 @@ from jaxem.model.appearances import IDENTITY, as_transforms, geometry_of
 from jaxem.model.frames import FRAMES_PER_PASS, Frames, PixelMoments, as_frames, moments_by_pixel, pixel_moments
 from jaxem.model.images import CenteredImages
 from jaxem.model.likelihood import Hypotheses, put_in_front
-from jaxem.model.params import Params, to_pixel_values, with_all_axes, with_axes_of
+from jaxem.model.params import Params, to_pixel_values, with_all_axes, with_axes_of, with_mean_pixels
 from jaxem.model.workspace import ImageTotals, center, total_up
 from jaxem.ops.validation import as_images, as_key, as_number
 from jaxem.ops.windows import Shape, correlate, gather, unroll, window_sums_in_stages
@@ -86,15 +86,17 @@ def _random_params(key: jax.Array, frames: Frames, structure: Structure) -> Para
 
 
 def draw_params(key: jax.Array, moments: PixelMoments, blank: Params) -> Params:
-    """`random_params` of images with these moments, in the shapes of others."""
-    mean, spread = moments.mean, moments.spread
+    """`random_params` of images with these moments, in the shapes of others; each channel has its own moments."""
+    mean, spread = moments.mean[None], moments.spread[None]
     # One draw for both, since each compiles for a second.
-    size = blank.template.size
-    pixels = mean + 3**0.5 * spread * jax.random.uniform(key, (size + blank.background.size,), mean.dtype, -1, 1)
+    size, num_pixels = blank.template.size, blank.template.size + blank.background.size
+    uniform = jax.random.uniform(key, (num_pixels // mean.size, mean.size), mean.dtype, -1, 1)
+    pixels = (mean + 3**0.5 * spread * uniform).ravel()
+    noise_scale = spread[0] if mean.size in (1, blank.noise_scale.size) else jnp.sqrt(jnp.mean(spread**2))
     return blank._replace(
         template=pixels[:size].reshape(blank.template.shape),
         background=pixels[size:].reshape(blank.background.shape),
-        noise_scale=jnp.broadcast_to(spread, blank.noise_scale.shape),
+        noise_scale=noise_scale.reshape(blank.noise_scale.shape),
     )
 
 
@@ -239,4 +241,4 @@ def crop_params(images: CenteredImages, totals: ImageTotals, crops: Crops, ranks
         background=images.mean_image,
         noise_scale=jnp.broadcast_to(noise_scale, blank.noise_scale.shape),
     )
-    return to_pixel_values(found, images, blank)
+    return to_pixel_values(found, images, with_mean_pixels(blank, images))

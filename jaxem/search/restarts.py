@@ -16,7 +16,7 @@ from jax import lax
 
 from jaxem.model.appearances import IDENTITY, as_transforms
 from jaxem.model.frames import Frames, as_frames
-from jaxem.model.params import Params
+from jaxem.model.params import Params, with_mean_outside
 from jaxem.model.workspace import Workspace, make_workspace
 from jaxem.ops.trees import entry, set_entry
 from jaxem.ops.validation import as_key
@@ -213,12 +213,12 @@ def starting_points(
     blank = structure.blank(images.frames.pixels)
 
     def draw(key: jax.Array) -> Params:
-        return structure.with_known(draw_params(key, workspace.moments, blank))
+        return structure.with_known(with_mean_outside(draw_params(key, workspace.moments, blank), images))
 
     drawn = jax.vmap(draw)(jax.random.split(key, num_restarts))
     if search is None:
         return Starts(drawn, structure, None)
-    read = read_off(images.frames, blank)
+    read = with_mean_outside(read_off(images.frames, blank), images)
     if structure.num_templates > 1:  # which one place cannot tell apart
         read = read._replace(template=drawn.template[0])
     first = structure.with_known(read)

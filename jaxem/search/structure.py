@@ -6,7 +6,7 @@ Source: ``docs/search.md``, *The general model*.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import jax
@@ -14,13 +14,13 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxem.model.appearances import IDENTITY
-from jaxem.model.checks import as_params, expect_turns
+from jaxem.model.checks import expect_turns
 from jaxem.model.frames import Frames
 from jaxem.model.params import Params, disc_support
 from jaxem.ops.validation import as_real_array
 from jaxem.ops.windows import Shape, positions_shape
 from jaxem.runtime.arguments import as_count, as_template_shape
-from jaxem.runtime.errors import ArgumentError, ArgumentTypeError, ArgumentValueError
+from jaxem.runtime.errors import ArgumentTypeError, ArgumentValueError
 
 BOUNDARIES = ("inside", "wrap")
 
@@ -134,11 +134,12 @@ def as_structure(
         None if support is None else _as_opacity(support, template_shape, num_templates, dtype),
         known or None,
     )
-    try:
-        as_params(structure.blank(images), images.shape[1:], dtype, transforms)
-    except ArgumentError as error:
-        field = error.argument.removeprefix("params.")
-        raise type(error)(f"fixed[{field!r}]" if field in known else error.argument, error.problem) from None
+    unknown = replace(structure, known=None).blank(images)
+    for name, value in known.items():
+        shapes = [getattr(unknown, name).shape, *[images.shape[3:]] * (name == "noise_scale")]
+        if value.shape not in shapes:
+            expected = " or ".join(str(shape) for shape in dict.fromkeys(shapes))
+            raise ArgumentValueError(f"fixed[{name!r}]", f"must have shape {expected}, but has shape {value.shape}.")
     return structure
 
 

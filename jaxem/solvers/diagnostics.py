@@ -6,11 +6,13 @@ Source: ``docs/statistics.md``, *Diagnostics*.
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from functools import partial
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from jaxem.model.appearances import IDENTITY, appearances_of, geometry_of
 from jaxem.model.likelihood import channel_variances
@@ -84,8 +86,8 @@ def diagnose(
         num_steps,
         jnp.exp(best.entropy),
         contrast(params, transforms),
-        jnp.sum(visible == 0, dtype=jnp.int32),
-        jnp.all(params.noise_scale**2 <= NEAR_FLOOR * images.variance_floor),
+        jnp.sum((visible == 0) & images.observed[0], dtype=jnp.int32),
+        jnp.all(params.noise_scale**2 <= NEAR_FLOOR * images.least_variance(params.noise_scale)),
     )
 
 
@@ -100,7 +102,7 @@ def largest_difference(one: Params, other: Params, transforms: tuple[str, ...]) 
         squares = (appearances - template[None]) ** 2
         if opacity is None:
             return jnp.min(jnp.mean(squares, axis=(1, 2, 3)))
-        share = jnp.sum(opacity * squares, axis=(1, 2, 3)) / (jnp.sum(opacity) * len(template))
+        share = jnp.sum(opacity[None] * squares, axis=(1, 2, 3)) / (jnp.sum(opacity) * len(template))
         return jnp.min(share)
 
     if len(appearances) == 1 and one.opacity is None:
@@ -161,4 +163,15 @@ def warnings(best: Fit, diagnostics: Diagnostics, num_runs: int) -> list[str]:
         f"Only one of {num_runs} runs found the best; the next template is {gap:.3g} nats lower. More runs may find "
         "a better one.": num_runs >= FEWEST_RUNS_TO_COMPARE and num_agreeing == 1 and gap < math.inf,
     }
-    return [words for words, applies in reasons.items() if applies]
+    return [words for words, applies in reasons.items() if applies] + list(_unused(best))
+
+
+def _unused(best: Fit) -> Iterator[str]:
+    """Which templates hardly any image shows, and whether hardly any shows one."""
+    params, num_images = best.params, len(best.corners)
+    if params.template.ndim > params.background.ndim:
+        shares = np.asarray(params.prior).reshape(len(params.prior), -1).sum(axis=1)
+        for number in np.flatnonzero(num_images * shares < 1):
+            yield f"Template {number + 1} is in hardly any frame; look for fewer templates."
+    if params.absent is not None and num_images * (1 - float(params.absent)) < 1:
+        yield "Hardly any frame shows a template."

@@ -18,7 +18,7 @@ from jax import lax
 from jaxem.model.appearances import numbers_of
 from jaxem.model.likelihood import channel_variances, positions_of
 from jaxem.model.objective import log_density, log_smoothing, mean_entropy, penalized
-from jaxem.model.params import Params, keep_possible, to_internal_units, to_pixel_values
+from jaxem.model.params import Params, keep_possible, normalized, to_internal_units, to_pixel_values
 from jaxem.model.statistics import Expectation, LogLikelihoodRatio, nothing_expected, nothing_found
 from jaxem.model.steps import expectation, hold, update
 from jaxem.model.workspace import Workspace
@@ -147,7 +147,7 @@ class EM:
     def init(self, params: Params) -> EMState:
         """Before the first E-step, which only evaluates where the run starts."""
         images = self.workspace.images
-        start = to_internal_units(params, images)
+        start = to_internal_units(normalized(params, self.options.fixed), images)
         unknown = double_word.double_word(jnp.full((), jnp.nan, start.template.dtype))
         by_channel = double_word.double_word(jnp.full(start.background.shape[:1], jnp.nan, start.template.dtype))
         ratio = LogLikelihoodRatio(by_channel, unknown, unknown)
@@ -229,7 +229,10 @@ class EM:
         density = log_density(images, totals, params, expected.ratio)
         objective = penalized(density, log_smoothing(params, self.options.prior_smoothing))
         gain = double_word.subtract(objective, state.elbo).high
-        moved = jnp.sum(jnp.abs(expected.statistics.counts - state.expected.statistics.counts))
+        now, before = expected.statistics, state.expected.statistics
+        moved = jnp.sum(jnp.abs(now.counts - before.counts))
+        if now.absent is not None and before.absent is not None:
+            moved = moved + jnp.abs(now.absent - before.absent)
         return Proposal(params, expected, density, objective, gain, moved)
 
     def _judge(self, state: EMState, proposal: Proposal) -> jax.Array:

@@ -236,7 +236,7 @@ def _to_free(internal: Params) -> Unconstrained:
 
 def _to_internal(free: Unconstrained, images: CenteredImages, start: Params, fixed: tuple[str, ...]) -> Params:
     params = from_unconstrained(free, start.opacity)
-    noise_scale = jnp.sqrt(jnp.maximum(params.noise_scale**2, images.variance_floor))
+    noise_scale = jnp.sqrt(jnp.maximum(params.noise_scale**2, images.least_variance(params.noise_scale)))
     return hold(params._replace(noise_scale=noise_scale), start, fixed)
 
 

@@ -43,7 +43,8 @@ def fit(
 
     Args:
         images: (K, H, W) or (K, H, W, C), pixel values; integers are promoted.
-        params: where to start, and what is in the model: see `Params`.
+        params: where to start, and what is in the model: see `Params`. Prior and absent count by their shares: they are
+            divided by their sum first, unless the prior is fixed.
         hard: hard EM, one corner an image instead of probabilities (static).
         prior_smoothing: alpha >= 0, pseudo-counts spread evenly over all hypotheses (traced).
         max_iterations: at most so many iterations (static).
