@@ -16,7 +16,7 @@ KEY = jax.random.key(0)
 CASES = {
     "a single image": (lambda: jaxem.e_step(IMAGES[0], PARAMS), ValueError, r"images.*\(6, 8\).*images\[None\]"),
     "no image": (lambda: jaxem.fit(IMAGES[:0], PARAMS), ValueError, r"images.*at least one.*\(0, 6, 8\)"),
-    "four axes": (lambda: jaxem.recentre(IMAGES[None], PARAMS), ValueError, r"images.*\(1, 4, 6, 8\)"),
+    "five axes": (lambda: jaxem.recentre(IMAGES[None, None], PARAMS), ValueError, r"images.*\(1, 1, 4, 6, 8\)"),
     "complex images": (lambda: jaxem.fit(IMAGES * 1j, PARAMS), TypeError, "images.*real.*complex128"),
     "text images": (lambda: jaxem.fit(IMAGES.astype(str), PARAMS), TypeError, "images.*real.*<U"),
     "objects": (lambda: jaxem.e_step(None, PARAMS), TypeError, "images.*real.*object"),

@@ -87,8 +87,8 @@ def total_up(images: CenteredImages, weights: jax.Array | None = None) -> ImageT
     frames, residuals = images.frames, images.residuals
     counts = frames.counts(jnp.ones(frames.num_images, residuals.dtype) if weights is None else weights)
     weighted = frames.weighted(residuals)
-    # Rounding averages out over the rows; only their total needs care. Masked, since XLA would make a bare sum of products
-    # one long chain of additions, in which squares of whole numbers all round the same way.
+    # Rounding averages out over the rows; only their total needs care. Masked, since XLA would make a bare sum of
+    # products one long chain of additions, in which squares of whole numbers all round the same way.
     rows = jnp.sum(frames.observed(residuals * weighted), axis=-1) * counts[:, None, None]
     square_sum = double_word.total(jnp.moveaxis(rows, 1, 0).reshape(rows.shape[1], -1))
     num_images, pixel_weights = jnp.sum(counts), frames.pixel_weights

@@ -18,7 +18,7 @@ from jax import lax
 
 from jaxem.model.appearances import numbers_of
 from jaxem.model.likelihood import Hypotheses, hypotheses_of, positions_of
-from jaxem.model.params import Params, Positions, num_hypotheses, with_all_axes
+from jaxem.model.params import Params, Positions, num_hypotheses, with_all_axes, with_mean_outside
 from jaxem.model.statistics import nothing_found
 from jaxem.model.workspace import Workspace
 from jaxem.ops.trees import entry, set_entry
@@ -262,7 +262,7 @@ class StagedSearch:
         step = max(1, images.frames.num_images // structure.num_templates)
         ranks = number + step * jnp.arange(structure.num_templates, dtype=jnp.int32)
         blank = structure.blank(images.frames.pixels)
-        return structure.with_known(crop_params(images, totals, crops, ranks, blank))
+        return structure.with_known(with_mean_outside(crop_params(images, totals, crops, ranks, blank), images))
 
 
 def _after(found: SearchState, stage: Stage, fit: Fit) -> tuple[SearchState, jax.Array]:
