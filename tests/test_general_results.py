@@ -4,6 +4,7 @@ import csv
 import re
 
 import imageio.v3 as imageio
+import jax
 import numpy as np
 import pytest
 from general_results import COUNT, IMAGE, TURNS, drawn, pasted, restarts, truth
@@ -13,6 +14,7 @@ from jaxem.cli import app
 from jaxem.io import read_frames
 from jaxem.model import predict
 from jaxem.plots.pictures import Palette, as_picture
+from jaxem.plots.summary import summary_figure
 
 
 @pytest.fixture(autouse=True)
@@ -130,6 +132,26 @@ def test_the_figure_shows_it(files, problem):
         assert run("plot", files / "fit.npz", "--out", files / name, *more) == 0
         picture = imageio.imread(files / name)[..., :3].astype(int)
         assert (np.ptp(picture, axis=-1) > 40).mean() > 0.1, "it is in colour"
+
+
+@pytest.mark.parametrize(("count", "shown"), [(1, 1), (2, 2), (3, 3), (5, 5), (15, 12)])
+def test_the_figure_has_a_panel_for_each_template(params, problem, count, shown):
+    several = params._replace(
+        template=np.resize(params.template, (count, *params.template.shape[1:])),
+        prior=np.resize(params.prior, (count, *params.prior.shape[1:])) / count,
+    )
+    found = restarts(params, problem[1], TURNS).runs
+    position = jax.tree.map(lambda part: part[:1] * 0, problem[1])._replace(present=np.array([True]))
+    figure = summary_figure(None, position, several, found, 0, TURNS)
+    titles = [axis.get_title() for axis in figure.axes]
+    colorbar = 1
+    assert len(figure.axes) == 3 + 2 * shown + colorbar
+    assert f"background, alone in {100 * 0.25:.3g} % of the frames" in titles
+    if count > 1:
+        share = 100 * float(several.prior[-1 if count == shown else 11].sum())
+        assert f"template {shown - 1}: {share:.3g} %{', and 3 more' if count == 15 else ''}" in titles
+        assert f"corners of template {shown - 1}" in titles
+    assert "rot270" in figure.get_suptitle()
 
 
 def test_pictures_are_blank_where_there_is_nothing():

@@ -175,7 +175,7 @@ def locate(
 
     Writes for each frame, by its number counted from 0, row and column of the template's upper left pixel, the log
     evidence (nats), and the confidence: the probability of just that place. Where the model has several templates,
-    turns, or frames without a template, these are said likewise.
+    turns, or frames without a template, these are said likewise; where there is none, the rest is of the likeliest.
 
     Example: jaxem locate new-frames/ --model found/result.npz --out places
     """

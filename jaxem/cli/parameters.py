@@ -101,7 +101,7 @@ FixOption = Annotated[
         "--fix",
         metavar="FIELD=FILE",
         help="Known beforehand: background, template or prior, from a picture or an array, such as "
-        "background=found/result.npz::background; noise_scale or absent, from a file or a number. May be given often.",
+        "background=found/result.npz::background; noise_scale or absent, from a file or a number. May be repeated.",
     ),
 ]
 

@@ -179,8 +179,9 @@ def _check_numbers(block: np.ndarray, numbers: range, path: Path, nan_missing: b
         raise FramesError(f"{path}: frame {number} (counted from 0) {not_finite(nan_missing)}; mend it.")
 
 
-def _no_channels(path: Path) -> FramesError:
-    return FramesError(f"{path} is grey: it holds no colour to keep.")
+def _no_channels(path: Path, shape: tuple[int, ...] | None = None) -> FramesError:
+    of_shape = "" if shape is None else f"; its shape is {shape}"
+    return FramesError(f"{path} is grey: it holds no colour to keep{of_shape}.")
 
 
 def locate(path: str | os.PathLike[str]) -> tuple[Any, str | None]:
@@ -246,7 +247,7 @@ def _check_shape(source: Source, path: Path, colour: bool) -> tuple[int, ...]:
     if source.dtype.kind not in "buif":
         raise FramesError(f"{path} must hold real numbers, but holds {source.dtype}.")
     if colour and (len(shape) == 3 or shape[-1:] == (1,)) and not isinstance(source, FolderSource):
-        raise _no_channels(path)
+        raise _no_channels(path, shape)
     if len(shape) != 3 and not (len(shape) == 4 and (colour or shape[-1] in (1, 3, 4))):
         remedy = " Save one frame as frame[None]." if len(shape) == 2 else ""
         raise FramesError(f"{path} must hold a stack (K, H, W), images first, but its shape is {shape}.{remedy}")

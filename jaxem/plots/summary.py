@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from typing import Any
 
@@ -130,9 +131,11 @@ def _templates(
     figure: Figure, grid: Any, stack: np.ndarray, supports: np.ndarray, priors: np.ndarray, palette: Palette
 ) -> None:
     height, width = stack.shape[1:3]
+    hidden = len(stack) - MOST_SHOWN
     for number, axis in enumerate(_axes(figure, grid, len(stack))):
         share = 100 * float(priors[number].sum())
         title = f"template {number}: {share:.3g} %" if len(stack) > 1 else f"template, {height} x {width}"
+        title += f", and {hidden} more" if hidden > 0 and number == MOST_SHOWN - 1 else ""
         _picture(axis, as_picture(stack[number], palette, supports[number] > 0), title, _size_for(stack))
 
 
@@ -150,7 +153,8 @@ def _size_for(pictures: np.ndarray) -> str:
 
 
 def _axes(figure: Figure, grid: Any, count: int) -> list[Axes]:
-    return [figure.add_subplot(grid[place]) for place in np.ndindex(grid.get_geometry())][: min(count, MOST_SHOWN)]
+    places = itertools.islice(np.ndindex(grid.get_geometry()), min(count, MOST_SHOWN))
+    return [figure.add_subplot(grid[place]) for place in places]
 
 
 def _transform_shares(params: Params, transforms: tuple[str, ...]) -> str:
