@@ -4,7 +4,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from test_general import OFF, as_dtype, draw, oracle_template_shape
+from general_problems import as_dtype, draw, template_shape_of
+from test_general import OFF
 
 import jaxem
 from jaxem.assess import reference as oracle
@@ -104,7 +105,7 @@ def test_pixels_outside_the_model_may_be_nan_and_stay_as_they_are(chosen):
     given = {"weights": weights, "transforms": problem.transforms}
     plain = problem.params._replace(background=np.where(blind, -8.0, problem.params.background))
     with_nan = problem.params._replace(template=template, background=background)
-    shape = oracle_template_shape(problem)
+    shape = template_shape_of(problem)
     for hard in (False, True):
         found = jaxem.fit(problem.images, with_nan, hard=hard, **given, **MAX_STEPS)
         expected = jaxem.fit(problem.images, plain, hard=hard, **given, **MAX_STEPS)
@@ -296,3 +297,38 @@ def test_what_is_no_option_is_said_in_one_sentence(options, pattern):
     problem = as_dtype(draw(31, **OFF), np.float32)
     with pytest.raises(ValueError, match=pattern):
         jaxem.fit(problem.images, problem.params, **options)
+
+
+@pytest.mark.parametrize(
+    ("changes", "pattern"),
+    [
+        ({"best_template": [0, 1, 2, 0]}, "best_template holds numbers that it cannot have"),
+        ({"best_template": [0, -1, 1, 0]}, "best_template holds numbers that it cannot have"),
+        ({"best_transform": [0, 1, 0, 2]}, "best_transform holds numbers that it cannot have"),
+        ({"present": [1, 0, 1, 1]}, "present holds int"),
+        ({"corners": [[0, 0], [1, 2], [9, 0], [0, 0]]}, "corners holds numbers that it cannot have"),
+        ({"best_template": [0, 1, 0]}, "best_template does not fit the other shapes"),
+        ({"opacity": np.ones((2, 4, 2))}, "opacity does not fit the other shapes"),
+        ({"prior": np.ones((2, 2, 2, 2))}, "the shape of prior is not"),
+    ],
+)
+def test_damaged_results_are_told_by_what_is_wrong_with_them(changes, pattern, tmp_path):
+    options = {"templates": "2", "transforms": 1, "absent": True, "channels": "2", "support": True}
+    problem = draw(32, **OFF | options)
+    found = jaxem.fit(problem.images, problem.params, max_iterations=1, transforms=problem.transforms)
+    jaxem.save(tmp_path / "good.npz", found)
+    with np.load(tmp_path / "good.npz") as archive:
+        arrays = dict(archive)
+    assert set(changes) <= set(arrays)
+    np.savez(tmp_path / "bad.npz", **arrays | {name: np.asarray(value) for name, value in changes.items()})
+    assert jaxem.load(tmp_path / "good.npz").best_template is not None
+    with pytest.raises(ValueError, match=pattern):
+        jaxem.load(tmp_path / "bad.npz")
+
+
+@pytest.mark.parametrize("field", ["template", "transform"])
+def test_positions_number_from_zero(field, tmp_path):
+    positions = jaxem.Positions(np.zeros((2, 2), "int32"), None, np.zeros(2, "int32"), np.zeros(2, "int32"))
+    jaxem.save(tmp_path / "good.npz", positions)
+    with pytest.raises(ValueError, match=f"{field} holds numbers"):
+        jaxem.save(tmp_path / "bad.npz", positions._replace(**{field: np.array([0, -1], "int32")}))
