@@ -16,7 +16,7 @@ _NAMES = {
     "assess.significance": ("NoiseCheck", "noise_check"),
     "io.results": ("load", "save"),
     "model.params": ("Params", "Positions", "Posterior"),
-    "model.sampling": ("simulate",),
+    "model.sampling": ("simulate", "simulate_positions"),
     "model.whole_stack": ("e_step", "elbo", "log_likelihood", "m_step"),
     "runtime.checkpoint": ("Checkpointer",),
     "runtime.compilation_cache": ("cache_compiled_programs",),

@@ -12,6 +12,7 @@ from jaxem.model.params import Params as Params
 from jaxem.model.params import Positions as Positions
 from jaxem.model.params import Posterior as Posterior
 from jaxem.model.sampling import simulate as simulate
+from jaxem.model.sampling import simulate_positions as simulate_positions
 from jaxem.model.whole_stack import e_step as e_step
 from jaxem.model.whole_stack import elbo as elbo
 from jaxem.model.whole_stack import log_likelihood as log_likelihood

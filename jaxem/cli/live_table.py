@@ -12,7 +12,7 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from jaxem.cli.progress import ANNEALING, BEST_SO_FAR, NOT_THE_BEST, RECENTRING, TRIAL, Display, Story
+from jaxem.cli.progress import ANNEALING, BEST_SO_FAR, NOT_THE_BEST, RECENTRING, RESEEDING, TRIAL, Display, Story
 from jaxem.runtime.text import clock, plural, printable
 from jaxem.search.progress import HARD_STAGE, PLAIN_STAGE, PRIOR_STAGE, STAGE_NAMES, Progress
 from jaxem.search.stages import StageKind
@@ -25,7 +25,8 @@ SECONDS_BEFORE_FORECAST, STEPS_BEFORE_FORECAST = 1.0, 4
 AFTERWARDS = {
     ANNEALING: "choosing the best start",
     TRIAL: "choosing the best trial start",
-    STAGE_NAMES[StageKind.REINITIALIZE]: "recentring the best",
+    STAGE_NAMES[StageKind.REINITIALIZE]: "going on with the best",
+    RESEEDING: "going on with the best",
     RECENTRING: "going on with the best",
     PLAIN_STAGE: "choosing the best start",
     PRIOR_STAGE: "going on with hard EM",

@@ -22,6 +22,7 @@ import json
 import math
 import sys
 import time
+from collections import Counter
 from types import TracebackType
 from typing import Any, Self
 
@@ -31,7 +32,8 @@ from jaxem.search.progress import ENDING_STAGES, STAGE_NAMES, Progress
 from jaxem.search.stages import StageKind
 
 ANNEALING, TRIAL = STAGE_NAMES[StageKind.ANNEAL], STAGE_NAMES[StageKind.TRIAL]
-RECENTRING = STAGE_NAMES[StageKind.RECENTRE]
+RECENTRING, RESEEDING = STAGE_NAMES[StageKind.RECENTRE], STAGE_NAMES[StageKind.RESEED]
+NUMBERED = (RECENTRING, RESEEDING)  # of which there may be several
 ORDINALS = ("first", "second", "third")
 BEST_SO_FAR, NOT_THE_BEST = "best so far", "not the best"
 SECONDS_BETWEEN_SIGNS = 10.0  # of life, which plain lines give while a stage goes on
@@ -110,13 +112,13 @@ class Story:
     def __init__(self, num_images: int) -> None:
         self.num_images = num_images
         self.best_annealed = -math.inf
-        self.num_recentrings: int | None = 0  # None where some may have ended before this process began
+        self.num_ended: Counter[str] | None = Counter()  # None where some may have ended before this process began
         self.trials_told = False
 
     def note(self, event: str) -> None:
         """Something that happened besides progress."""
         if event == "resumed":
-            self.num_recentrings = None
+            self.num_ended = None
 
     def news(self, progress: Progress) -> list[str]:
         """What is worth a line: that a stage has ended, and how. To be called with all progress, once."""
@@ -128,8 +130,8 @@ class Story:
         line = self.describe(progress)
         if progress.stage == ANNEALING:
             self.best_annealed = max(self.best_annealed, progress.elbo)
-        if progress.stage == RECENTRING and self.num_recentrings is not None:
-            self.num_recentrings += 1
+        if self.num_ended is not None:
+            self.num_ended[progress.stage] += 1
         return [line]
 
     def describe(self, progress: Progress) -> str:
@@ -140,9 +142,9 @@ class Story:
 
     def stage(self, progress: Progress) -> str:
         """The stage, with its number where there are several of its kind."""
-        if progress.stage != RECENTRING or self.num_recentrings is None:
+        if progress.stage not in NUMBERED or self.num_ended is None:
             return progress.stage
-        return " ".join([*ORDINALS[self.num_recentrings :][:1], progress.stage])
+        return " ".join([*ORDINALS[self.num_ended[progress.stage] :][:1], progress.stage])
 
     def outcome(self, progress: Progress) -> str:
         """What became of a stage that has ended; "" of one that has not."""

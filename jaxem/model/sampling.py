@@ -59,7 +59,31 @@ def simulate(
 def simulate_positions(
     key: jax.Array, params: Params, num_images: int, *, transforms: Any = IDENTITY, weights: Any = None
 ) -> tuple[jax.Array, Positions]:
-    """`simulate`, with all that is hidden: `Positions` with template, transform and presence of each image."""
+    """`simulate`, with all that is hidden: which template each image shows, under which transform, and whether it does.
+
+    Args:
+        key: random key.
+        params: as for `simulate`.
+        num_images: as for `simulate` (static).
+        transforms: as for `simulate` (static).
+        weights: as for `simulate`.
+
+    Returns:
+        The images (K, H, W) or (K, H, W, C), in pixel values, and their `Positions`.
+
+    Raises:
+        ValueError, TypeError: as `simulate`.
+
+    Example:
+        >>> import jax, jax.numpy as jnp, jaxem
+        >>> prior = jnp.full((4, 5), 0.7 / 20)
+        >>> truth = jaxem.Params(jnp.ones((2, 3)), jnp.zeros((5, 7)), jnp.array(0.1), prior, absent=jnp.array(0.3))
+        >>> images, positions = jaxem.simulate_positions(jax.random.key(0), truth, 10)
+        >>> int(positions.present.sum())
+        8
+
+    Source: ``docs/model.md``, *The general model*.
+    """
     key, transforms = as_key(key), as_transforms(transforms)
     params = as_params(params, image_shape=None, transforms=transforms)
     num_images = as_count("num_images", num_images, at_least=1)

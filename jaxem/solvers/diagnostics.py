@@ -34,7 +34,7 @@ class Diagnostics(NamedTuple):
     """How far to trust the best of several runs.
 
     Runs agree where the root mean square difference of their templates is below the standard error of a template's
-    pixel at known positions, s / sqrt(K).
+    pixel at known positions, s / sqrt(K), of one that not all images show s / sqrt(its share of K).
 
     ===================  ==========  ==========================================================================
     field                shape       meaning, unit
@@ -92,22 +92,23 @@ def diagnose(
 
 
 def largest_difference(one: Params, other: Params, transforms: tuple[str, ...]) -> jax.Array:
-    """Mean square by which templates differ, of the one that is least like any of the others; in internal units.
+    """Mean square by which templates differ times their share of the images, the largest, in internal units.
 
-    Which number a template has, and which of its turns is called the identity, makes no difference to the likelihood.
+    Which number a template has, and which of its turns is called the identity, makes no difference to the likelihood:
+    each is compared with the appearance of the other run that is most like it.
     """
     appearances = appearances_of(other, transforms).templates
-
-    def nearest(template: jax.Array, opacity: jax.Array | None) -> jax.Array:
-        squares = (appearances - template[None]) ** 2
-        if opacity is None:
-            return jnp.min(jnp.mean(squares, axis=(1, 2, 3)))
-        share = jnp.sum(opacity[None] * squares, axis=(1, 2, 3)) / (jnp.sum(opacity) * len(template))
-        return jnp.min(share)
-
-    if len(appearances) == 1 and one.opacity is None:
+    if len(appearances) == 1 and one.opacity is None and one.absent is None:
         return jnp.mean((appearances - one.template) ** 2)
-    return jnp.max(jax.vmap(nearest)(one.template, one.opacity))
+
+    def nearest(template: jax.Array, opacity: jax.Array | None, prior: jax.Array) -> jax.Array:
+        squares = (appearances - template[None]) ** 2
+        weights = jnp.ones_like(template[:1]) if opacity is None else opacity
+        means = jnp.sum(weights[None] * squares, axis=(1, 2, 3)) / (jnp.sum(weights) * len(template))
+        return jnp.sum(prior) * jnp.min(means)
+
+    priors = one.prior.reshape(len(one.template), -1)
+    return jnp.max(jax.vmap(nearest)(one.template, one.opacity, priors))
 
 
 def contrast(params: Params, transforms: tuple[str, ...] = IDENTITY) -> jax.Array:
@@ -147,13 +148,16 @@ def warnings(best: Fit, diagnostics: Diagnostics, num_runs: int) -> list[str]:
     status, num_positions = Status(int(best.status)), best.params.prior.size
     gap, num_agreeing, _, effective_positions, found_contrast, num_hidden, at_noise_floor = map(float, diagnostics)
     needed = 2 * math.log(num_positions)
+    # A template as large as the images that goes round their edges is meant to leave no background.
+    image_shape = best.params.background.shape[:2]
+    covers_all = best.params.prior.shape[-2:] == image_shape and num_hidden == math.prod(image_shape)
     reasons = {
         f"The best run did not converge. {status.explanation}": status != Status.CONVERGED,
         "The noise is below what the pixels' numbers resolve; frames all alike leave the template's place open.": (
             bool(at_noise_floor)
         ),
         f"The template covers {plural(int(num_hidden), 'background pixel')} in every frame; there the mean frame is "
-        "shown.": num_hidden > 0,
+        "shown.": num_hidden > 0 and not covers_all,
         f"The template hardly stands out of the noise: its contrast is {found_contrast:.3g}, and what chance finds "
         f"among {num_positions} positions has {needed:.3g}. jaxem.noise_check tells how likely that is.": (
             found_contrast < LEAST_RELATIVE_CONTRAST * needed
