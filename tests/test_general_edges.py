@@ -297,3 +297,38 @@ def test_what_is_no_option_is_said_in_one_sentence(options, pattern):
     problem = as_dtype(draw(31, **OFF), np.float32)
     with pytest.raises(ValueError, match=pattern):
         jaxem.fit(problem.images, problem.params, **options)
+
+
+@pytest.mark.parametrize(
+    ("changes", "pattern"),
+    [
+        ({"best_template": [0, 1, 2, 0]}, "best_template holds numbers that it cannot have"),
+        ({"best_template": [0, -1, 1, 0]}, "best_template holds numbers that it cannot have"),
+        ({"best_transform": [0, 1, 0, 2]}, "best_transform holds numbers that it cannot have"),
+        ({"present": [1, 0, 1, 1]}, "present holds int"),
+        ({"corners": [[0, 0], [1, 2], [9, 0], [0, 0]]}, "corners holds numbers that it cannot have"),
+        ({"best_template": [0, 1, 0]}, "best_template does not fit the other shapes"),
+        ({"opacity": np.ones((2, 4, 2))}, "opacity does not fit the other shapes"),
+        ({"prior": np.ones((2, 2, 2, 2))}, "the shape of prior is not"),
+    ],
+)
+def test_damaged_results_are_told_by_what_is_wrong_with_them(changes, pattern, tmp_path):
+    options = {"templates": "2", "transforms": 1, "absent": True, "channels": "2", "support": True}
+    problem = draw(32, **OFF | options)
+    found = jaxem.fit(problem.images, problem.params, max_iterations=1, transforms=problem.transforms)
+    jaxem.save(tmp_path / "good.npz", found)
+    with np.load(tmp_path / "good.npz") as archive:
+        arrays = dict(archive)
+    assert set(changes) <= set(arrays)
+    np.savez(tmp_path / "bad.npz", **arrays | {name: np.asarray(value) for name, value in changes.items()})
+    assert jaxem.load(tmp_path / "good.npz").best_template is not None
+    with pytest.raises(ValueError, match=pattern):
+        jaxem.load(tmp_path / "bad.npz")
+
+
+@pytest.mark.parametrize("field", ["template", "transform"])
+def test_positions_number_from_zero(field, tmp_path):
+    positions = jaxem.Positions(np.zeros((2, 2), "int32"), None, np.zeros(2, "int32"), np.zeros(2, "int32"))
+    jaxem.save(tmp_path / "good.npz", positions)
+    with pytest.raises(ValueError, match=f"{field} holds numbers"):
+        jaxem.save(tmp_path / "bad.npz", positions._replace(**{field: np.array([0, -1], "int32")}))

@@ -207,17 +207,16 @@ def _check(kind: type, arrays: Mapping[str, np.ndarray]) -> None:
         _check_dtype(kind, name, array)
         if 0 in array.shape and kind is not Schedule:
             raise ValueError(f"{name} is empty: its shape is {array.shape}")
-    errors = []
+    problems: list[tuple[int, str]] = []
     for there in _axes_that_may_be_there():
-        try:
-            sizes = _sizes(kind, arrays, there)
+        sizes, how_far, problem = _sizes(kind, arrays, there)
+        if problem is None:
             break
-        except ValueError as error:
-            errors.append(error)
-    else:
-        raise errors[0]
+        problems.append((how_far, problem))
+    else:  # as the result is most likely meant, most of its arrays fit each other
+        raise ValueError(max(problems, key=lambda one: one[0])[1])
     for name, array in arrays.items():
-        if not _has_sense(name.rpartition(".")[2], array, sizes):
+        if not _has_sense(_role(kind, name), array, sizes):
             raise ValueError(f"{name} holds numbers that it cannot have")
 
 
@@ -237,23 +236,31 @@ def _axes(kind: type, name: str, there: str) -> str:
     return "R" * name.startswith("runs.") + "".join(SAME_SIZE.get(axis, axis) for axis in axes)
 
 
-def _sizes(kind: type, arrays: Mapping[str, np.ndarray], there: str) -> dict[str, int]:
-    """The size of every axis, if all arrays agree on it."""
+def _sizes(kind: type, arrays: Mapping[str, np.ndarray], there: str) -> tuple[dict[str, int], int, str | None]:
+    """The size of every axis, how many arrays agree on them, and of the next one what is wrong, if there is one."""
     sizes: dict[str, int] = {"2": 2}
     leading: tuple[int, ...] | None = None
-    for name, array in arrays.items():
+    for how_far, (name, array) in enumerate(arrays.items()):
         axes = _axes(kind, name, there)
         split = max(0, array.ndim - len(axes))
         lead, last = array.shape[:split], array.shape[split:]
         leading = lead if leading is None else leading
         expected = tuple(sizes.setdefault(axis, size) for axis, size in zip(axes, last, strict=False))
         if len(last) != len(axes) or last != expected or lead != leading:
-            raise ValueError(f"the shape {array.shape} of {name} does not fit the other shapes")
+            return sizes, how_far, f"the shape {array.shape} of {name} does not fit the other shapes"
     if "h" in sizes:
         for image, template, positions in ("HhP", "WwQ"):
             if sizes[positions] not in (sizes[image] - sizes[template] + 1, sizes[image]):
-                raise ValueError("the shape of prior is not (H-h+1, W-w+1)")
-    return sizes
+                return sizes, len(arrays), "the shape of prior is not (H-h+1, W-w+1)"
+    return sizes, len(arrays), None
+
+
+def _role(kind: type, name: str) -> str:
+    """What an array holds: `Positions` number their templates and transforms in fields named after those."""
+    field = name.rpartition(".")[2]
+    return (
+        {"template": "best_template", "transform": "best_transform"}.get(field, field) if kind is Positions else field
+    )
 
 
 def _check_dtype(kind: type, name: str, array: np.ndarray) -> None:
@@ -271,6 +278,9 @@ def _has_sense(field: str, array: np.ndarray, sizes: Mapping[str, int]) -> bool:
         return bool(np.isin(array, range(len(MIRRORED_AND_TURNED))).all())
     if field == "num_iterations":
         return bool(((array >= 0) & (array < sizes["i"])).all())
+    if field in ("best_template", "best_transform"):
+        count = sizes.get("m" if field == "best_template" else "g", 0 if "h" in sizes else 2**31)
+        return bool(((array >= 0) & (array < count)).all())
     if field == "corners":
         nowhere, far = array == -1, np.array([sizes.get("P", 2**31), sizes.get("Q", 2**31)])
         return bool(nowhere.all() or ((array >= 0) & (array < far)).all())

@@ -38,8 +38,8 @@ def random_params(
     """A random starting point scaled to the images.
 
     Template and background pixels are independent and uniform with the mean and standard deviation of the images'
-    (finite) pixels, which is U[0, 1] for pixels spread evenly over [0, 1]; the noise scale is that standard deviation;
-    the prior is uniform.
+    (finite) pixels, of each channel its own, which is U[0, 1] for pixels spread evenly over [0, 1]; the noise scale is
+    that standard deviation, of several channels their root mean square; the prior is uniform.
 
     Args:
         key: random key.
