@@ -256,8 +256,7 @@ def test_absent_counts_among_what_moves():
     np.testing.assert_allclose(proposal.moved, moved, rtol=1e-6)
 
 
-@pytest.mark.parametrize("chosen", [{}, {"absent": True}, {"absent": True, "templates": "2"}])
-@pytest.mark.parametrize("factor", [0.5, 3.0, 1 + 1e-7])
+@pytest.mark.parametrize(("chosen", "factor"), [({}, 0.5), ({"absent": True, "templates": "2"}, 3.0)])
 def test_a_prior_counts_by_its_shares(chosen, factor):
     problem = draw(30, **OFF | chosen)
     params = problem.params
@@ -270,7 +269,7 @@ def test_a_prior_counts_by_its_shares(chosen, factor):
         if not fixed:
             same(jaxem.fit(problem.images, scaled, **MAX_STEPS).history, expected.history, rtol=1e-6)
     nothing = jaxem.fit(problem.images, scaled, max_iterations=0)
-    same(nothing.params, scaled, rtol=0, atol=0)
+    same(nothing.params, params, rtol=1e-12, atol=0)
     if absent is not None:
         found = jaxem.fit(problem.images, scaled._replace(absent=params.absent), max_iterations=60, fixed="absent")
         assert jaxem.Status(int(found.status)).name in ("CONVERGED", "MAX_ITERATIONS")
