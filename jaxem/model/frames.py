@@ -175,7 +175,7 @@ def pixel_moments(frames: Frames, batch_size: int) -> PixelMoments:
         def one_batch(own: Any, weights: jax.Array, _: None) -> tuple[tuple[jax.Array, jax.Array], None]:
             batch = frames.batch(own)
             pixels, counted = batch.channels_first, counted_in(batch, weights)
-            size = frames.pixels.size // pixels.shape[1]
+            size = float(frames.pixels.size // pixels.shape[1])  # a stack may hold more pixels than an int32 counts
             part = jnp.sum(jnp.where(counted, function(pixels), 0), axis=(0, 2, 3)) / size
             return (part, jnp.sum(counted.astype(pixels.dtype), axis=(0, 2, 3)) / size), None
 
