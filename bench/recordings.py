@@ -41,7 +41,7 @@ def round_object(seed):
     """A coin of 24 pixels over a photograph, absent from 30 % of 400 frames; 5 % of the pixels are dead."""
     rng = np.random.default_rng(seed)
     shape, support = (24, 24), disc_support((24, 24)).astype("float32")
-    coins = transform.resize(data.coins()[10:74, 20:84] / 255, shape, anti_aliasing=True)
+    coins = transform.resize(data.coins()[29:77, 20:68] / 255, shape, anti_aliasing=True)
     photograph = transform.resize(color.rgb2gray(data.coffee()), (80, 104), anti_aliasing=True)
     truth = _truth(coins, photograph, 0.15, absent=0.3, opacity=support)
     images, positions = simulate_positions(jax.random.key(seed), truth, 400)
