@@ -81,7 +81,7 @@ class Search:
         as_fraction("inverse_temperature", self.inverse_temperature)
 
     def annealing_steps_for(self, num_images: int, template_shape: Shape) -> int:
-        """Annealing steps for so many images."""
+        """Annealing steps for so many images; of the templates all pixels count, of channels and of several, too."""
         if self.annealing_steps is not None:
             return self.annealing_steps
         factor = math.prod(template_shape) / num_images / TEMPLATE_PIXELS_PER_IMAGE
@@ -97,7 +97,7 @@ class Search:
 def plan_stages(search: Search, num_images: int, starts: Starts, options: EMOptions) -> Stage:
     """All stages, stacked along a leading axis, in the order of their kinds."""
     params, structure = starts.params, starts.structure
-    num_steps = search.annealing_steps_for(num_images, structure.template_shape)
+    num_steps = search.annealing_steps_for(num_images, params.template.shape[1:])
     first, cool_first = search.inverse_temperature, max(search.inverse_temperature, COOL_INVERSE_TEMPERATURE)
     share = math.log(cool_first) / math.log(first) if first < 1 else 1  # of the steps, at the same rate
     of_estimate = annealing(max(1, round(share * num_steps)), start=cool_first, prior_steps=0)
