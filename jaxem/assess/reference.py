@@ -237,8 +237,8 @@ def m_step(
     images = np.where(weights[..., None] > 0, images, 0)
     absent = np.zeros(num_images) if absent is None else absent
     total = counts.sum() + prior_smoothing
-    pseudo_count = prior_smoothing / (probs[0].size + (params.absent is not None))
-    prior = np.tensordot(counts, probs, 1) + pseudo_count
+    for_absence = 0.0 if params.absent is None else prior_smoothing / 2
+    prior = np.tensordot(counts, probs, 1) + (prior_smoothing - for_absence) / probs[0].size
 
     every = list(hypotheses(params, transforms))
     num_templates, (height, width) = len(_templates(params)), every[0].source.shape
@@ -280,5 +280,5 @@ def m_step(
     num_pixels = (counts * (weights > 0).sum(axis=(1, 2))).sum()
     if params.background.ndim == 2:
         template, background = template[..., 0], background[..., 0]
-    absent_share = float(((counts * absent).sum() + pseudo_count) / total)
+    absent_share = float(((counts * absent).sum() + for_absence) / total)
     return MStep(template, background, errors / num_pixels, prior / total, absent_share, visible)

@@ -15,10 +15,10 @@ from jaxem.model.checks import expect_turns
 from jaxem.ops.windows import positions_shape
 from jaxem.runtime.arguments import as_count
 from jaxem.runtime.errors import ArgumentValueError
+from jaxem.search.structure import SUM_TOLERANCE
 
 MOST_TEMPLATES = 1000
 NUMBERS = ("noise_scale", "absent")
-SUM_TOLERANCE = 1e-3  # of a prior that is given
 
 
 def model_options(request: FitRequest, choice: FrameChoice, observed: Observed) -> dict[str, Any]:

@@ -87,7 +87,7 @@ def expect_turns(transforms: tuple[str, ...], template_shape: Shape) -> None:
         raise ArgumentValueError(
             "transforms",
             f"hold quarter turns, which need a square template, but it is {template_shape}; pad it to a square and "
-            "mark by its opacity what belongs to it.",
+            "say by its support what belongs to it.",
         )
 
 

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 
 from jaxem.model.images import CenteredImages
 from jaxem.model.likelihood import channel_variances, log_prior
-from jaxem.model.params import Params, num_hypotheses
+from jaxem.model.params import Params, pseudo_counts
 from jaxem.model.statistics import Expectation, LogLikelihoodRatio, SufficientStatistics
 from jaxem.model.workspace import ImageTotals
 from jaxem.ops import double_word
@@ -88,12 +88,12 @@ def penalized(density: DoubleWord, penalty: jax.Array) -> DoubleWord:
 
 
 def log_smoothing(params: Params, prior_smoothing: jax.Array) -> jax.Array:
-    """alpha times the mean of ln A over all hypotheses, what smoothing adds to the objective; zero at alpha = 0."""
-    if params.absent is None:
-        mean = jnp.mean(log_prior(params.prior))
-    else:
-        mean = (jnp.sum(log_prior(params.prior)) + log_prior(params.absent)) / num_hypotheses(params)
-    return jnp.where(prior_smoothing > 0, prior_smoothing * mean, 0)
+    """ln A times pseudo-counts, summed, what smoothing adds to the objective; zero without, whatever A is."""
+    per_corner, for_absence = pseudo_counts(params, prior_smoothing)
+    total = per_corner * jnp.sum(log_prior(params.prior))
+    if params.absent is not None:
+        total = total + for_absence * log_prior(params.absent)
+    return jnp.where(prior_smoothing > 0, total, 0)
 
 
 def mean_entropy(images: CenteredImages, totals: ImageTotals, params: Params, expected: Expectation) -> jax.Array:

@@ -239,6 +239,16 @@ def normalized(params: Params, fixed: tuple[str, ...] = ()) -> Params:
     return params._replace(prior=params.prior * factor, absent=absent)
 
 
+def pseudo_counts(params: Params, prior_smoothing: jax.Array) -> tuple[jax.Array, jax.Array | float]:
+    """What smoothing adds to the expected count of each corner, and to that of absence: half of it, where it may be.
+
+    So while the prior is held, a template and none are equally likely.
+    """
+    if params.absent is None:
+        return prior_smoothing / params.prior.size, 0.0
+    return prior_smoothing / (2 * params.prior.size), prior_smoothing / 2
+
+
 def num_hypotheses(params: Params) -> int:
     """Between how many hypotheses an image decides: every corner of every appearance, and that it shows none."""
     return params.prior.size + (params.absent is not None)

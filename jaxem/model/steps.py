@@ -26,7 +26,7 @@ from jaxem.model.likelihood import (
     sse_change_at,
 )
 from jaxem.model.objective import expected_sse, seen_weight, visible_weight
-from jaxem.model.params import Params, num_hypotheses
+from jaxem.model.params import Params, pseudo_counts
 from jaxem.model.statistics import (
     BatchStatistics,
     Expectation,
@@ -298,12 +298,9 @@ def update(
     """
     num_images = totals.num_images
     counts, absent, template_weight, template_sum, covered_weight, covered_sum = statistics
-    pseudo_count = prior_smoothing / num_hypotheses(before)
-    prior, absent = (
-        None if expected is None else (expected + pseudo_count) / (num_images + prior_smoothing)
-        for expected in (counts, absent)
-    )
-    assert prior is not None
+    per_corner, for_absence = pseudo_counts(before, prior_smoothing)
+    prior = (counts + per_corner) / (num_images + prior_smoothing)
+    absent = None if absent is None else (absent + for_absence) / (num_images + prior_smoothing)
 
     template = before.template
     if "template" not in fixed:

@@ -135,7 +135,8 @@ def m_step(
         images: (K, H, W) or (K, H, W, C), pixel values; integers are promoted.
         posterior: `Posterior` for soft EM or `Positions` for hard EM; log densities in it are not used.
         template_shape: (h, w) (static).
-        prior_smoothing: alpha >= 0, pseudo-counts spread evenly over all hypotheses (traced).
+        prior_smoothing: alpha >= 0, pseudo-counts, spread evenly over all corners; half of them are for absence where
+            an image may be without a template (traced).
         weights: as for `e_step`.
         frame_weights: (K,), as how many equal images each counts; one of zero counts for nothing (traced).
         params: those before. Needed where they hold an opacity, several templates or other than one noise scale, where

@@ -211,7 +211,7 @@ def find_crops(images: CenteredImages, blank: Params) -> Crops:
     """The candidates of `init_from_crop`, for parameters of these shapes."""
     internal = with_all_axes(blank)
     geometry = geometry_of(internal)
-    support = None if internal.opacity is None else internal.opacity[0, 0]
+    support = None if internal.opacity is None else jnp.max(internal.opacity[:, 0], axis=0)
 
     def of_one(own: Any) -> tuple[jax.Array, jax.Array]:
         one = images._replace(frames=images.frames.batch(jax.tree.map(lambda leaf: leaf[None], own)))

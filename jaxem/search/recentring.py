@@ -16,12 +16,15 @@ from jaxem.model.appearances import IDENTITY, as_transforms, geometry_of, turned
 from jaxem.model.checks import as_params
 from jaxem.model.frames import Frames, as_frames
 from jaxem.model.images import CenteredImages
-from jaxem.model.likelihood import Hypotheses
+from jaxem.model.likelihood import Hypotheses, channel_variances
 from jaxem.model.params import Params, to_internal_units, to_pixel_values, with_uniform_prior
 from jaxem.model.steps import expectation
 from jaxem.model.workspace import make_workspace
 from jaxem.ops.windows import Geometry, correlate, window_sums_in_stages
 from jaxem.solvers.options import cheapest_batch_size
+
+# Gains of two windows that differ by less than so many standard deviations of noise are alike.
+TIE_SPREADS = 3.0
 
 
 def recentre(
@@ -122,10 +125,13 @@ def recentred(images: CenteredImages, params: Params, best: Hypotheses, transfor
     squares = jnp.sum(difference**2 / count, axis=1)
     if internal.opacity is None:
         gains = window_sums_in_stages(squares, template_shape)
+        num_pixels = jnp.full(num_templates, template_shape[0] * template_shape[1], gains.dtype)
     else:
         gains = correlate(squares, internal.opacity[:, 0])
-    shifts = jnp.argmax(gains.reshape(num_templates, -1), axis=1)
-    shifts = jnp.stack(jnp.unravel_index(shifts, gains.shape[1:]), axis=1).astype(jnp.int32)
+        num_pixels = jnp.sum(internal.opacity, axis=(1, 2, 3))
+    variance = jnp.mean(channel_variances(internal))
+    tolerance = TIE_SPREADS * variance * jnp.sqrt(2 * num_channels * num_pixels)
+    shifts = jax.vmap(_middle_of_best)(gains, tolerance)
 
     def cut(array: jax.Array, shift: jax.Array) -> jax.Array:
         return lax.dynamic_slice(array, (jnp.zeros_like(shift[0]), *shift), (len(array), *template_shape))
@@ -137,6 +143,21 @@ def recentred(images: CenteredImages, params: Params, best: Hypotheses, transfor
     template = jnp.where(jnp.all(here), params.template, found.template)
     flat = with_uniform_prior(params)
     return params._replace(template=template, prior=jnp.where(jnp.all(here), params.prior, flat.prior))
+
+
+def _middle_of_best(gains: jax.Array, tolerance: jax.Array) -> jax.Array:
+    """Row and column of the highest gain; where others come as near as noise, the middle of all these.
+
+    An object smaller than the template lies in many windows as a whole, and belongs in the middle.
+    """
+    near = gains >= jnp.max(gains) - tolerance
+    count = jnp.sum(near.astype(gains.dtype))
+    middle = jnp.stack(
+        [jnp.sum(jnp.where(near, places, 0)) / count for places in jnp.indices(gains.shape, dtype=gains.dtype)]
+    )
+    middle = jnp.round(middle).astype(jnp.int32)
+    highest = jnp.stack(jnp.unravel_index(jnp.argmax(gains), gains.shape)).astype(jnp.int32)
+    return jnp.where(near[middle[0], middle[1]], middle, highest)
 
 
 def _padded(array: jax.Array, margins: tuple[int, ...], geometry: Geometry) -> jax.Array:

@@ -32,7 +32,8 @@ def reseeded(
         images: the images.
         params: several templates, pixel values.
         best: the best hypothesis of each image.
-        attempt: the template that varies most is split at 0, the next one at 1, and so on.
+        attempt: which pair, from 0: with the template that is needed least the one that varies most is split, then
+            the next one, and so on; then another makes way.
         transforms: that templates may be under (static).
 
     Returns:
@@ -40,32 +41,32 @@ def reseeded(
     """
     internal = to_internal_units(params, images)
     num_templates = len(internal.template)
-    spare = jnp.argmin(merging_costs(internal, transforms))
     directions, variances, counts = principal_directions(images, internal, best, transforms)
+    spare_rank, split_rank = jnp.divmod(attempt, num_templates - 1)
+    spare = jnp.argsort(counts * distances(internal, transforms))[spare_rank % num_templates]
     excess = counts * (variances - jnp.mean(channel_variances(internal)))
     is_spare = jnp.arange(num_templates) == spare
-    split = jnp.argsort(-jnp.where(is_spare, -jnp.inf, excess))[attempt % (num_templates - 1)]
+    split = jnp.argsort(-jnp.where(is_spare, -jnp.inf, excess))[split_rank]
     half = jnp.sqrt(variances[split]) * directions[split]
     template = internal.template.at[spare].set(internal.template[split] + half).at[split].add(-half)
     found = to_pixel_values(internal._replace(template=template), images, params)
     return with_uniform_prior(params._replace(template=found.template))
 
 
-def merging_costs(internal: Params, transforms: tuple[str, ...]) -> jax.Array:
-    """By how much the squared errors grow if one template's images must show another, a share of all images, (M,)."""
+def distances(internal: Params, transforms: tuple[str, ...]) -> jax.Array:
+    """Sum of squares between each template and the most like it of all appearances of others, (M,)."""
     num_templates = len(internal.template)
     appearances = appearances_of(internal, transforms).templates
-    shares = jnp.sum(internal.prior.reshape(num_templates, -1), axis=1)
 
-    def cost(number: jax.Array) -> jax.Array:
+    def nearest(number: jax.Array) -> jax.Array:
         squares = (appearances - internal.template[number][None]) ** 2
         if internal.opacity is not None:
             squares = internal.opacity[number][None] * squares
-        distances = jnp.sum(squares, axis=(1, 2, 3)).reshape(num_templates, -1)
+        sums = jnp.sum(squares, axis=(1, 2, 3)).reshape(num_templates, -1)
         is_other = jnp.arange(num_templates) != number
-        return shares[number] * jnp.min(jnp.where(is_other[:, None], distances, jnp.inf))
+        return jnp.min(jnp.where(is_other[:, None], sums, jnp.inf))
 
-    return lax.map(cost, jnp.arange(num_templates))
+    return lax.map(nearest, jnp.arange(num_templates))
 
 
 def principal_directions(

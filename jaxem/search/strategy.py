@@ -47,8 +47,8 @@ class Search:
             single images, see `init_from_crop`, are tried for a step, and the best of them goes on.
         num_recentrings: at most so many times the best template is shifted, see `recentre`, annealed anew, and kept if
             the objective has risen.
-        num_reseedings: of several templates, so many times the one that is needed least is begun anew from an image
-            that fits badly, and kept if the objective has risen.
+        num_reseedings: of several templates, at most so many times the one that is needed least makes way, and another
+            is split in two instead; kept if the objective has risen.
         prior_annealing_steps: of the best, while the prior is learned little by little. By default 60, and where there
             are more images than half the corners, fewer in proportion to the square root of corners per image.
 
@@ -106,7 +106,8 @@ def plan_stages(search: Search, num_images: int, starts: Starts, options: EMOpti
     of_trial = annealing(TRIAL_STEPS, start=1, prior_steps=0)
     of_prior = annealing(0, prior_steps=search.prior_annealing_steps_for(num_images, params.prior[0].size))
     num_trials = 0 if starts.crops is None else min(search.num_trials, num_images)
-    num_reseedings = 0 if structure.num_templates == 1 else search.num_reseedings
+    num_pairs = structure.num_templates * (structure.num_templates - 1)
+    num_reseedings = min(search.num_reseedings, num_pairs)
     plan = [
         (StageKind.ANNEAL, 0, of_estimate, 0),  # the first start is read off the images
         *[(StageKind.ANNEAL, number, of_random, 0) for number in range(1, starts.num_starts)],

@@ -5,6 +5,7 @@ Source: ``docs/search.md``, *The general model*.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
@@ -23,6 +24,7 @@ from jaxem.runtime.arguments import as_count, as_template_shape
 from jaxem.runtime.errors import ArgumentTypeError, ArgumentValueError
 
 BOUNDARIES = ("inside", "wrap")
+SUM_TOLERANCE = 1e-3  # of a prior that is given
 
 
 @dataclass(frozen=True)
@@ -67,14 +69,13 @@ class Structure:
         stacked = (self.num_templates,) * (self.num_templates > 1)
         positions = image_shape if self.goes_round else positions_shape(image_shape, self.template_shape)
         shape = (*stacked, *(self.num_transforms,) * (self.num_transforms > 1), *positions)
-        num_hypotheses = int(np.prod(shape)) + self.has_absent
-        share = jnp.full((), 1 / num_hypotheses, dtype)
+        share = jnp.full((), (0.5 if self.has_absent else 1) / math.prod(shape), dtype)
         blank = Params(
             jnp.zeros((*stacked, *self.template_shape, *channels), dtype),
             jnp.zeros((*image_shape, *channels), dtype),
             jnp.ones((), dtype),
             jnp.broadcast_to(share, shape),
-            share if self.has_absent else None,
+            jnp.full((), 0.5, dtype) if self.has_absent else None,
             self.opacity,
         )
         return self.with_known(blank)
@@ -134,6 +135,7 @@ def as_structure(
         None if support is None else _as_opacity(support, template_shape, num_templates, dtype),
         known or None,
     )
+    _expect_possible(known)
     unknown = replace(structure, known=None).blank(images)
     for name, value in known.items():
         shapes = [getattr(unknown, name).shape, *[images.shape[3:]] * (name == "noise_scale")]
@@ -153,6 +155,26 @@ def _as_known(fixed: Any, dtype: Any) -> dict[str, jax.Array]:
     if unknown:
         raise ArgumentValueError("fixed", f"must hold fields of jaxem.Params, but holds {unknown[0]!r}.")
     return {name: jnp.asarray(as_real_array(f"fixed[{name!r}]", value), dtype) for name, value in fixed.items()}
+
+
+def _expect_possible(known: Mapping[str, jax.Array]) -> None:
+    """Raise where known values can be seen to be none that the model allows."""
+    if any(isinstance(value, jax.core.Tracer) for value in known.values()):
+        return
+    values = {name: np.asarray(value, float) for name, value in known.items()}
+    for name, value in values.items():
+        if not np.isfinite(value).all():
+            raise ArgumentValueError(f"fixed[{name!r}]", "must be finite.")
+        if name == "noise_scale" and not (value > 0).all():
+            raise ArgumentValueError(f"fixed[{name!r}]", "must be above zero.")
+        if name == "absent" and not ((value >= 0) & (value < 1)).all():
+            raise ArgumentValueError(f"fixed[{name!r}]", "must be at least 0 and below 1.")
+        if name == "prior":
+            total = value.sum() + values.get("absent", 0.0)
+            if (value < 0).any() or abs(total - 1) > SUM_TOLERANCE:
+                together = " with `absent`" if "absent" in values else ""
+                problem = f"must not be negative and sum to one{together}, but the sum is {float(total):.4g}."
+                raise ArgumentValueError(f"fixed[{name!r}]", problem)
 
 
 def _as_opacity(support: Any, template_shape: Shape, num_templates: int, dtype: Any) -> jax.Array:

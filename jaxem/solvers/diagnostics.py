@@ -17,7 +17,7 @@ import numpy as np
 from jaxem.model.appearances import IDENTITY, appearances_of, geometry_of
 from jaxem.model.likelihood import channel_variances
 from jaxem.model.objective import visible_weight
-from jaxem.model.params import Params, num_hypotheses, to_internal_units
+from jaxem.model.params import Params, pseudo_counts, to_internal_units
 from jaxem.model.workspace import Workspace
 from jaxem.ops import fourier
 from jaxem.ops.windows import Geometry, coverage_in_stages, roll_up, unroll, window_sums_in_stages
@@ -46,8 +46,9 @@ class Diagnostics(NamedTuple):
     num_steps            () int32    E-steps of all runs
     effective_positions  ()          exponential of the mean entropy of the posteriors: positions an image that the
                                      best run leaves open
-    contrast             ()          mean over the prior of |F - B under it|^2 / s^2; what stands out of noise has
-                                     more than 2 ln(number of positions)
+    contrast             ()          mean over the prior of rho |F - B under it|^2 / s^2, with the pixels' mean
+                                     weights rho, the least of several templates; what stands out of noise has more
+                                     than 2 ln(number of positions)
     num_hidden           () int32    background pixels that the template covers in every image
     at_noise_floor       () bool     whether the noise is below what the pixels' precision resolves
     ===================  ==========  ==========================================================================
@@ -78,14 +79,14 @@ def diagnose(
     )
     agree = (differences <= jnp.mean(params.noise_scale**2) / num_images) | (runs.elbo == best.elbo)
     others = jnp.where(jnp.isfinite(runs.elbo) & ~agree, runs.elbo, -jnp.inf)
-    counts = params.prior * (num_images + prior_smoothing) - prior_smoothing / num_hypotheses(params)
+    counts = params.prior * (num_images + prior_smoothing) - pseudo_counts(params, prior_smoothing)[0]
     visible = visible_weight(_hidden(counts, params, transforms), num_images)
     return Diagnostics(
         best.elbo - jnp.max(others),
         jnp.sum(agree, dtype=jnp.int32),
         num_steps,
         jnp.exp(best.entropy),
-        contrast(params, transforms),
+        contrast(params, transforms, images.mean_weights),
         jnp.sum((visible == 0) & images.observed[0], dtype=jnp.int32),
         jnp.all(params.noise_scale**2 <= NEAR_FLOOR * images.least_variance(params.noise_scale)),
     )
@@ -111,18 +112,30 @@ def largest_difference(one: Params, other: Params, transforms: tuple[str, ...]) 
     return jnp.max(jax.vmap(nearest)(one.template, one.opacity, priors))
 
 
-def contrast(params: Params, transforms: tuple[str, ...] = IDENTITY) -> jax.Array:
-    """Mean over the prior of |F - B under it|^2 / s^2, of parameters in internal units."""
+def contrast(
+    params: Params, transforms: tuple[str, ...] = IDENTITY, mean_weights: jax.Array | None = None
+) -> jax.Array:
+    """Mean over the prior of rho |F - B under it|^2 / s^2, the least of all templates, in internal units.
+
+    The weights are the images' mean ones (H, W), or one.
+    """
     geometry, appearances = geometry_of(params), appearances_of(params, transforms)
     masked, supports, background = appearances.masked, appearances.supports, params.background
-    cross = _correlate(background, masked, geometry)
+    weights = jnp.ones_like(background[:1]) if mean_weights is None else mean_weights[None]
+    cross = _correlate(weights * background, masked, geometry)
     if supports is None:
-        behind = window_sums_in_stages(unroll(background**2, geometry), geometry.template)[None]
+        behind = window_sums_in_stages(unroll(weights * background**2, geometry), geometry.template)[None]
     else:
-        behind = _correlate(background**2, supports, geometry)
-    squares = jnp.sum(masked * appearances.templates, axis=(-2, -1), keepdims=True) - 2 * cross + behind
-    by_corner = jnp.sum(squares / channel_variances(params)[None, :, None, None], axis=1)
-    return jnp.sum(params.prior * by_corner) / jnp.sum(params.prior)
+        behind = _correlate(weights * background**2, supports, geometry)
+    squares = masked * appearances.templates
+    if mean_weights is None:
+        in_front = jnp.sum(squares, axis=(-2, -1), keepdims=True)
+    else:
+        in_front = _correlate(jnp.broadcast_to(weights, background.shape), squares, geometry)
+    by_corner = jnp.sum((in_front - 2 * cross + behind) / channel_variances(params)[None, :, None, None], axis=1)
+    by_template = (params.prior * by_corner).reshape(len(params.template), -1)
+    shares = jnp.sum(params.prior.reshape(len(params.template), -1), axis=1)
+    return jnp.min(jnp.sum(by_template, axis=1) / shares)
 
 
 def _correlate(image: jax.Array, templates: jax.Array, geometry: Geometry) -> jax.Array:
@@ -148,6 +161,7 @@ def warnings(best: Fit, diagnostics: Diagnostics, num_runs: int) -> list[str]:
     status, num_positions = Status(int(best.status)), best.params.prior.size
     gap, num_agreeing, _, effective_positions, found_contrast, num_hidden, at_noise_floor = map(float, diagnostics)
     needed = 2 * math.log(num_positions)
+    the_template = "The template" if best.best_template is None else "A template"
     # A template as large as the images that goes round their edges is meant to leave no background.
     image_shape = best.params.background.shape[:2]
     covers_all = best.params.prior.shape[-2:] == image_shape and num_hidden == math.prod(image_shape)
@@ -158,7 +172,7 @@ def warnings(best: Fit, diagnostics: Diagnostics, num_runs: int) -> list[str]:
         ),
         f"The template covers {plural(int(num_hidden), 'background pixel')} in every frame; there the mean frame is "
         "shown.": num_hidden > 0 and not covers_all,
-        f"The template hardly stands out of the noise: its contrast is {found_contrast:.3g}, and what chance finds "
+        f"{the_template} hardly stands out of the noise: its contrast is {found_contrast:.3g}, and what chance finds "
         f"among {num_positions} positions has {needed:.3g}. jaxem.noise_check tells how likely that is.": (
             found_contrast < LEAST_RELATIVE_CONTRAST * needed
         ),

@@ -66,7 +66,8 @@ def fit(
         optimizer: as `optax.lbfgs()` for whole passes or `optax.adam(0.01)` for mini-batches (static; keep the object,
             since each new one compiles anew).
         penalty: a function from `Params` to nats, to be differentiated, or none (static).
-        prior_smoothing: alpha >= 0, pseudo-counts spread evenly over all hypotheses (traced).
+        prior_smoothing: alpha >= 0, pseudo-counts, spread evenly over all corners; half of them are for absence where
+            an image may be without a template (traced).
         key: random key of the mini-batches.
         minibatch_size: images a step, or none for all of them (static).
         max_iterations: at most so many passes (static).

@@ -25,7 +25,7 @@ class EMOptions:
     ===============  ==========================================================================================
     field            meaning, unit
     ===============  ==========================================================================================
-    prior_smoothing  alpha >= 0, pseudo-counts spread evenly over all hypotheses (traced)
+    prior_smoothing  alpha >= 0, pseudo-counts, see `model.params.pseudo_counts` (traced)
     tolerance        the smallest gain that counts as progress, nats an image (traced)
     hard             one corner an image instead of probabilities (static)
     max_iterations   at most so many iterations (static)

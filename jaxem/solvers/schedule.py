@@ -27,7 +27,7 @@ class Schedule(NamedTuple):
     field                shape   meaning
     ===================  ======  ===========================================================================
     inverse_temperature  (n,)    how much of the log likelihood ratio each E-step believes, above 0, up to 1
-    prior_smoothing      (n,)    pseudo-counts per image in each M-step, spread evenly over all hypotheses
+    prior_smoothing      (n,)    pseudo-counts per image in each M-step
     ===================  ======  ===========================================================================
     """
 

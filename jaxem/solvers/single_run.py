@@ -46,7 +46,8 @@ def fit(
         params: where to start, and what is in the model: see `Params`. Prior and absent count by their shares: they are
             divided by their sum first, unless the prior is fixed.
         hard: hard EM, one corner an image instead of probabilities (static).
-        prior_smoothing: alpha >= 0, pseudo-counts spread evenly over all hypotheses (traced).
+        prior_smoothing: alpha >= 0, pseudo-counts, spread evenly over all corners; half of them are for absence where
+            an image may be without a template (traced).
         max_iterations: at most so many iterations (static).
         tolerance: the smallest gain that counts as progress, nats per image (traced). Zero runs until nothing is
             gained, minus infinity until the iterations run out or something fails.
