@@ -76,8 +76,15 @@ def _recentre(frames: Frames, params: Params, transforms: tuple[str, ...]) -> Pa
     return recentred(workspace.images, params, best, transforms)
 
 
-def recentred(images: CenteredImages, params: Params, best: Hypotheses, transforms: tuple[str, ...]) -> Params:
-    """`recentre`, given the best hypotheses."""
+def recentred(
+    images: CenteredImages,
+    params: Params,
+    best: Hypotheses,
+    transforms: tuple[str, ...],
+    *,
+    tie_spreads: jax.Array | float = TIE_SPREADS,
+) -> Params:
+    """`recentre`, given the best hypotheses, and how many standard deviations of noise make no difference."""
     internal = to_internal_units(params, images)
     geometry = geometry_of(internal)
     template_shape = geometry.template
@@ -130,7 +137,7 @@ def recentred(images: CenteredImages, params: Params, best: Hypotheses, transfor
         gains = correlate(squares, internal.opacity[:, 0])
         num_pixels = jnp.sum(internal.opacity, axis=(1, 2, 3))
     variance = jnp.mean(channel_variances(internal))
-    tolerance = TIE_SPREADS * variance * jnp.sqrt(2 * num_channels * num_pixels)
+    tolerance = tie_spreads * variance * jnp.sqrt(2 * num_channels * num_pixels)
     shifts = jax.vmap(_middle_of_best)(gains, tolerance)
 
     def cut(array: jax.Array, shift: jax.Array) -> jax.Array:

@@ -18,12 +18,12 @@ from jax import lax
 
 from jaxem.model.appearances import numbers_of
 from jaxem.model.likelihood import Hypotheses, hypotheses_of, positions_of
-from jaxem.model.params import Params, Positions, num_hypotheses, with_all_axes, with_mean_outside
+from jaxem.model.params import Params, num_hypotheses, with_all_axes, with_mean_outside
 from jaxem.model.statistics import nothing_found
 from jaxem.model.workspace import Workspace
 from jaxem.ops.trees import entry, set_entry
 from jaxem.search.initialization import Crops, crop_params
-from jaxem.search.recentring import recentred
+from jaxem.search.recentring import TIE_SPREADS, recentred
 from jaxem.search.reseeding import reseeded
 from jaxem.search.structure import Structure
 from jaxem.solvers.em import EM, EMState
@@ -43,7 +43,8 @@ class StageKind(IntEnum):
     REINITIALIZE = 2  # go on from the best of those
     RESEED = 3  # of several templates begin the one that is needed least anew
     RECENTRE = 4  # shift the best so far to where it belongs, and anneal it anew
-    CONVERGE = 5  # anneal the prior of the best and run it to convergence
+    CENTRE = 5  # the same, but where windows are as good as each other to the middle of them
+    CONVERGE = 6  # anneal the prior of the best and run it to convergence
 
 
 class Stage(NamedTuple):
@@ -221,9 +222,12 @@ class StagedSearch:
     def _begin_stage(self, found: SearchState, stage: Stage) -> tuple[EMState, jax.Array]:
         """Where a stage begins, and whether it does anything."""
         best, kind = found.best, stage.kind
+        is_recentring = kind == StageKind.RECENTRE
 
         def recentred() -> Params:
-            return lax.cond(found.recentring_failed, lambda: best.params, lambda: self._recentred(best))
+            is_vain = is_recentring & found.recentring_failed
+            tie_spreads = jnp.where(is_recentring, 0, TIE_SPREADS).astype(best.elbo.dtype)
+            return lax.cond(is_vain, lambda: best.params, lambda: self._recentred(best, tie_spreads))
 
         begin_of = {
             StageKind.ANNEAL: lambda: entry(self.starts.params, stage.number),
@@ -231,18 +235,23 @@ class StagedSearch:
             StageKind.REINITIALIZE: lambda: found.trial.params,
             StageKind.RESEED: lambda: self._reseeded(best, stage.number),
             StageKind.RECENTRE: recentred,
+            StageKind.CENTRE: recentred,
             StageKind.CONVERGE: lambda: best.params,
         }
-        begin = lax.switch(kind, [begin_of[kind] for kind in StageKind])
+        # Both shifts are one branch, so that it is compiled once.
+        branches = list(dict.fromkeys(begin_of[kind] for kind in StageKind))
+        branch_of = jnp.array([branches.index(begin_of[kind]) for kind in StageKind], jnp.int32)
+        begin = lax.switch(branch_of[kind], branches)
         needs_loss = (kind == StageKind.TRIAL) | (kind == StageKind.REINITIALIZE)
         is_changed = jnp.any(begin.template != best.params.template)
-        needs_change = (kind == StageKind.RECENTRE) | (kind == StageKind.RESEED)
+        needs_change = is_recentring | (kind == StageKind.CENTRE) | (kind == StageKind.RESEED)
         active = (~needs_loss | is_lost(best)) & (~needs_change | is_changed)
         return self._em(stage).init(begin), active
 
-    def _recentred(self, found: Fit) -> Params:
+    def _recentred(self, found: Fit, tie_spreads: jax.Array) -> Params:
         transforms = self.options.transforms
-        shifted = recentred(self.workspace.images, found.params, hypotheses_at(found), transforms)
+        images, where = self.workspace.images, hypotheses_at(found)
+        shifted = recentred(images, found.params, where, transforms, tie_spreads=tie_spreads)
         return self.starts.structure.with_known(shifted)
 
     def _reseeded(self, found: Fit, attempt: jax.Array) -> Params:
@@ -290,9 +299,7 @@ def _unchanged(found: SearchState, stage: Stage, ended: jax.Array) -> SearchStat
 
 def hypotheses_at(fit: Fit) -> Hypotheses:
     """The best hypothesis of each image, as a fit has them."""
-    num_transforms = 1 if fit.transforms is None else len(fit.transforms)
-    positions = Positions(fit.corners, None, fit.best_template, fit.best_transform, fit.present)
-    return hypotheses_of(positions, num_transforms)
+    return hypotheses_of(fit.positions, 1 if fit.transforms is None else len(fit.transforms))
 
 
 def is_lost(best: Fit) -> jax.Array:

@@ -46,7 +46,7 @@ class Search:
         num_trials: if annealing has lost the template, as it can over a flat background, so many templates cropped from
             single images, see `init_from_crop`, are tried for a step, and the best of them goes on.
         num_recentrings: at most so many times the best template is shifted, see `recentre`, annealed anew, and kept if
-            the objective has risen.
+            the objective has risen; and then as often to the middle of the windows that are as good as each other.
         num_reseedings: of several templates, at most so many times the one that is needed least makes way, and another
             is split in two instead; kept if the objective has risen.
         prior_annealing_steps: of the best, while the prior is learned little by little. By default 60, and where there
@@ -115,6 +115,7 @@ def plan_stages(search: Search, num_images: int, starts: Starts, options: EMOpti
         *[(StageKind.REINITIALIZE, 0, untempered, 0)] * (num_trials > 0),
         *[(StageKind.RESEED, number, of_estimate, 0) for number in range(num_reseedings)],
         *[(StageKind.RECENTRE, 0, of_estimate, 0)] * search.num_recentrings,
+        *[(StageKind.CENTRE, 0, of_estimate, 0)] * search.num_recentrings,
         # Hard EM has a run of its own afterwards.
         (StageKind.CONVERGE, 0, of_prior, 0 if options.hard else options.max_iterations),
     ]
