@@ -18,10 +18,10 @@ from jaxem.ops.trees import entry
 from jaxem.runtime.compilation import jit
 from jaxem.runtime.executor import Executor, Task
 from jaxem.search.progress import HARD_STAGE, PLAIN_STAGE, PRIOR_STAGE, STAGE_NAMES, Reporter
-from jaxem.search.stages import SearchProgress, SearchState, Stage, StagedSearch, StageKind, Starts, is_lost, merge
+from jaxem.search.stages import SearchProgress, SearchState, Stage, StagedSearch, StageKind, Starts, is_higher, is_lost
 from jaxem.solvers.em import EM, EMState
 from jaxem.solvers.options import EMOptions
-from jaxem.solvers.result import Fit
+from jaxem.solvers.result import Fit, Status
 
 
 class SearchTasks:
@@ -119,6 +119,25 @@ class SearchTasks:
     def _stage_name(self, kind: StageKind) -> str:
         """In hard EM the last stage is soft and converges to nothing; a run of its own follows."""
         return PRIOR_STAGE if kind == StageKind.CONVERGE and self.options.hard else STAGE_NAMES[kind]
+
+
+def merge(one: SearchState, other: SearchState) -> SearchState:
+    """What two searches that began alike found together, each in stages of its own; of arrays on the host."""
+    best_of = other if is_higher(other.best, one.best) else one
+    trial_of = other if is_higher(other.trial, one.trial) else one
+    ran = np.asarray(other.annealed.status != Status.RUNNING)
+
+    def of_each_start(after: np.ndarray, before: np.ndarray) -> np.ndarray:
+        return np.where(ran.reshape(-1, *[1] * (after.ndim - 1)), after, before)
+
+    return SearchState(
+        best=best_of.best,
+        trial=trial_of.trial,
+        annealed=jax.tree.map(of_each_start, other.annealed, one.annealed),
+        start_index=best_of.start_index,
+        num_steps=one.num_steps + other.num_steps,
+        recentring_failed=one.recentring_failed,
+    )
 
 
 def _name(number: int) -> str:
