@@ -130,7 +130,7 @@ def _read_part(choice: FrameChoice) -> Part:
 def _read_mask(path: Path, part: Part) -> np.ndarray:
     """Which pixels count, (H, W) or (K, H, W)."""
     try:
-        mask = read_array(path, grey="mean") != 0
+        mask = np.nan_to_num(read_array(path, grey="mean"), nan=0) != 0
     except FramesError as error:
         raise FileError(error.problem, "mask") from error
     mask = mask.any(axis=-1) if mask.ndim == 4 else mask

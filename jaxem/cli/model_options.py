@@ -55,7 +55,8 @@ def _support(request: FitRequest) -> str | np.ndarray | None:
     if request.support in (None, "disc"):
         return request.support
     array = _read(request.support, "support", grey="mean", colour=False)
-    support = (_shaped(array, request.template_shape, "support", request.support) != 0).astype(np.float32)
+    array = _shaped(array, request.template_shape, "support", request.support)
+    support = (np.nan_to_num(array, nan=0) != 0).astype(np.float32)
     if not support.any():
         raise ArgumentValueError("support", f"must leave something of the template, but {request.support} is all zero.")
     return support

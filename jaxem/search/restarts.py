@@ -107,7 +107,8 @@ def fit_restarts(
         weights: of the pixels, as for `fit`.
         frame_weights: of the images, as for `fit`.
         transforms: that a template may be under, as for `fit` (static).
-        fixed: fields of `Params` that are known, with their values, such as ``{"background": pixels}``.
+        fixed: fields of `Params` that are known, with their values, such as ``{"background": pixels}``. Noise that is
+            not known is looked for as one number, also of channels; go on with `fit` for one a channel.
 
     Returns:
         `Restarts`; its `warnings()` are reasons to doubt it.
