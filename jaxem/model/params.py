@@ -5,6 +5,7 @@ Symbols: ``docs/model.md``, *The model*.
 
 from __future__ import annotations
 
+import math
 from typing import Any, NamedTuple
 
 import jax
@@ -206,19 +207,27 @@ def with_uniform_prior(params: Params) -> Params:
 
 
 def blank_params(
-    images: jax.Array, template_shape: Shape, transforms: tuple[str, ...], *, has_absent: bool = False
+    images: jax.Array,
+    template_shape: Shape,
+    *,
+    num_templates: int = 1,
+    num_transforms: int = 1,
+    has_absent: bool = False,
+    goes_round: bool = False,
+    opacity: jax.Array | None = None,
 ) -> Params:
-    """Parameters of which only the shapes mean anything: one template, inside the images."""
-    image_shape, channels = images.shape[1:3], images.shape[3:]
-    prior = uniform_prior(image_shape, template_shape, images.dtype)
-    if len(transforms) > 1:
-        prior = jnp.broadcast_to(prior / len(transforms), (len(transforms), *prior.shape))
+    """Parameters for images with a uniform prior, half of it absence; of the rest only shapes mean anything."""
+    image_shape, channels, dtype = images.shape[1:3], images.shape[3:], images.dtype
+    stacked = (num_templates,) * (num_templates > 1)
+    positions = image_shape if goes_round else positions_shape(image_shape, template_shape)
+    shape = (*stacked, *(num_transforms,) * (num_transforms > 1), *positions)
     return Params(
-        jnp.zeros((*template_shape, *channels), images.dtype),
-        jnp.zeros((*image_shape, *channels), images.dtype),
-        jnp.ones((), images.dtype),
-        prior,
-        jnp.zeros((), images.dtype) if has_absent else None,
+        jnp.zeros((*stacked, *template_shape, *channels), dtype),
+        jnp.zeros((*image_shape, *channels), dtype),
+        jnp.ones((), dtype),
+        jnp.full(shape, (0.5 if has_absent else 1) / math.prod(shape), dtype),
+        jnp.full((), 0.5, dtype) if has_absent else None,
+        opacity,
     )
 
 

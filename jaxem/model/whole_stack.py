@@ -165,7 +165,7 @@ def m_step(
         if fixed:
             raise ArgumentValueError("params", "must be given with `fixed`: they hold what is.")
         has_absent = getattr(posterior, "absent", None) is not None or getattr(posterior, "present", None) is not None
-        params = blank_params(frames.pixels, template_shape, transforms, has_absent=has_absent)
+        params = blank_params(frames.pixels, template_shape, num_transforms=len(transforms), has_absent=has_absent)
     params = as_params(params, frames.pixels.shape[1:], frames.pixels.dtype, transforms)
     given_shape = params.template.shape[params.template.ndim - params.background.ndim :][:2]
     if given_shape != template_shape:

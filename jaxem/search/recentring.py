@@ -5,6 +5,7 @@ Source: ``docs/search.md``, *Search*.
 
 from __future__ import annotations
 
+import math
 from functools import partial
 from typing import Any
 
@@ -69,8 +70,7 @@ def recentre(
 
 @partial(jax.jit, static_argnames="transforms")
 def _recentre(frames: Frames, params: Params, transforms: tuple[str, ...]) -> Params:
-    num_pixels = frames.pixels[0].size * params.prior.size // params.prior[..., 0, 0].size
-    workspace = make_workspace(frames, cheapest_batch_size(frames.num_images, num_pixels))
+    workspace = make_workspace(frames, cheapest_batch_size(frames.num_images, math.prod(frames.image_shape)))
     internal = to_internal_units(params, workspace.images)
     best = expectation(workspace, internal, hard=True, transforms=transforms).best
     return recentred(workspace.images, params, best, transforms)

@@ -278,11 +278,11 @@ def _after(found: SearchState, stage: Stage, fit: Fit) -> tuple[SearchState, jax
     """What is known after a stage, and whether it is better than before."""
     kind = stage.kind
     is_start, is_trial = kind == StageKind.ANNEAL, kind == StageKind.TRIAL
-    # The last stage may lower the objective by a nat of rounding; it is the only one that ends with a status.
     # What is centred fits other noise, half a nat a pixel of it by chance.
     handicap = jnp.where(kind == StageKind.CENTRE, fit.params.template.size / 2, 0).astype(fit.elbo.dtype)
-    is_better = (kind == StageKind.CONVERGE) | is_higher(fit._replace(elbo=fit.elbo - handicap), found.best)
-    is_better = ~is_trial & is_better
+    rises = is_higher(fit._replace(elbo=fit.elbo - handicap), found.best)
+    # The last stage may lower the objective by a nat of rounding; it is the only one that ends with a status.
+    is_better = ~is_trial & ((kind == StageKind.CONVERGE) | rises)
     # By `lax.cond`, which compiles faster than a select of every array.
     after = SearchState(
         best=lax.cond(is_better, lambda: fit, lambda: found.best),

@@ -5,7 +5,6 @@ Source: ``docs/search.md``, *The general model*.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
@@ -17,9 +16,9 @@ import numpy as np
 from jaxem.model.appearances import IDENTITY
 from jaxem.model.checks import expect_turns
 from jaxem.model.frames import Frames
-from jaxem.model.params import Params, disc_support
+from jaxem.model.params import Params, blank_params, disc_support
 from jaxem.ops.validation import as_real_array
-from jaxem.ops.windows import Shape, positions_shape
+from jaxem.ops.windows import Shape
 from jaxem.runtime.arguments import as_count, as_template_shape
 from jaxem.runtime.errors import ArgumentTypeError, ArgumentValueError
 
@@ -64,19 +63,15 @@ class Structure:
         return bool(known) or (self.opacity is not None and self.opacity.ndim == 3)
 
     def blank(self, images: jax.Array) -> Params:
-        """Parameters for images with a uniform prior; of the rest only shapes mean anything."""
-        image_shape, channels, dtype = images.shape[1:3], images.shape[3:], images.dtype
-        stacked = (self.num_templates,) * (self.num_templates > 1)
-        positions = image_shape if self.goes_round else positions_shape(image_shape, self.template_shape)
-        shape = (*stacked, *(self.num_transforms,) * (self.num_transforms > 1), *positions)
-        share = jnp.full((), (0.5 if self.has_absent else 1) / math.prod(shape), dtype)
-        blank = Params(
-            jnp.zeros((*stacked, *self.template_shape, *channels), dtype),
-            jnp.zeros((*image_shape, *channels), dtype),
-            jnp.ones((), dtype),
-            jnp.broadcast_to(share, shape),
-            jnp.full((), 0.5, dtype) if self.has_absent else None,
-            self.opacity,
+        """Parameters for images with a uniform prior; of the rest only shapes mean anything, and what is known."""
+        blank = blank_params(
+            images,
+            self.template_shape,
+            num_templates=self.num_templates,
+            num_transforms=self.num_transforms,
+            has_absent=self.has_absent,
+            goes_round=self.goes_round,
+            opacity=self.opacity,
         )
         return self.with_known(blank)
 
