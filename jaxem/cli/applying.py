@@ -14,7 +14,7 @@ from jaxem.cli.findings import describe_findings, position_shown
 from jaxem.cli.frame_files import Observed, check_frames_output, read_observed
 from jaxem.cli.requests import FrameChoice
 from jaxem.cli.saved_results import Model, load_model, load_result, model_of
-from jaxem.cli.tables import write_predictions
+from jaxem.cli.tables import write_located
 from jaxem.cli.text import describe_observed, say, warn
 from jaxem.io.readers.source import FramesError
 from jaxem.io.writers import is_single_file, pixels_for, write_frames
@@ -45,7 +45,7 @@ def locate(choice: FrameChoice, model_path: Path, out: Path) -> int:
     found = predict(images, model.params, weights=weights, transforms=model.transforms)
     numbers = choice.numbers(len(images))
     with output_folder(out) as folder:
-        write_predictions(folder, numbers, found, model.transforms)
+        write_located(folder, numbers, found, model.transforms)
     sure = float((found.confidence > SURE_CONFIDENCE).mean())
     say(
         f"median confidence {np.median(found.confidence):.3g}, above {SURE_CONFIDENCE} in {100 * sure:.3g} % of the "

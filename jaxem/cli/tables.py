@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 
 from jaxem.model.params import Positions
-from jaxem.model.predict import Predictions
+from jaxem.model.predict import Located
 
 
-def write_predictions(folder: Path, numbers: Sequence[int], found: Predictions, transforms: tuple[str, ...]) -> None:
+def write_located(folder: Path, numbers: Sequence[int], found: Located, transforms: tuple[str, ...]) -> None:
     """``positions.csv`` and ``positions.npz``: what is in each frame, and how surely."""
     more: dict[str, Any] = {"log_evidence": found.log_evidence, "confidence": found.confidence}
     if found.presence is not None:

@@ -9,9 +9,9 @@ import jax
 import jax.numpy as jnp
 
 from jaxem.model.images import CenteredImages
-from jaxem.model.likelihood import channel_variances, log_prior
+from jaxem.model.likelihood import log_prior
 from jaxem.model.params import Params, pseudo_counts
-from jaxem.model.statistics import Expectation, LogLikelihoodRatio, SufficientStatistics
+from jaxem.model.statistics import LogLikelihoodRatio, SufficientStatistics
 from jaxem.model.workspace import ImageTotals
 from jaxem.ops import double_word
 from jaxem.ops.double_word import DoubleWord
@@ -94,25 +94,6 @@ def log_smoothing(params: Params, prior_smoothing: jax.Array) -> jax.Array:
     if params.absent is not None:
         total = total + for_absence * log_prior(params.absent)
     return jnp.where(prior_smoothing > 0, total, 0)
-
-
-def mean_entropy(images: CenteredImages, totals: ImageTotals, params: Params, expected: Expectation) -> jax.Array:
-    """Entropy of the posteriors, nats an image: log evidence less expected log joint, both relative to N(X; B, s^2)."""
-    statistics, ratio, _ = expected
-    sse_change = ratio.sse_change.high - template_sse_change(
-        images, totals, statistics, params.template, params.background, params.opacity
-    )
-    expected_log_prior = jnp.sum(_times_log(statistics.counts, params.prior))
-    if statistics.absent is not None and params.absent is not None:
-        expected_log_prior = expected_log_prior + _times_log(statistics.absent, params.absent)
-    log_weight = ratio.log_prior.high + ratio.log_mass.high - expected_log_prior
-    halved = jnp.sum(sse_change / (2 * channel_variances(params)))
-    return jnp.maximum(log_weight - halved, 0) / totals.num_images
-
-
-def _times_log(counts: jax.Array, prior: jax.Array) -> jax.Array:
-    """n ln A, zero where n is."""
-    return jnp.where(counts > 0, counts * log_prior(prior), 0)
 
 
 def visible_weight(covered: jax.Array, total: jax.Array) -> jax.Array:

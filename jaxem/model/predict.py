@@ -24,7 +24,7 @@ from jaxem.runtime.compilation import jit
 PIXELS_PER_BATCH = 2**22
 
 
-class Predictions(NamedTuple):
+class Located(NamedTuple):
     """What is most probably hidden behind each image, and how surely.
 
     ============  ==================  ==========================================================================
@@ -56,7 +56,7 @@ class Predictions(NamedTuple):
         return Positions(self.corners, None, self.template, self.transform, self.present)  # type: ignore[arg-type]
 
 
-def predict(images: np.ndarray, params: Params, *, weights: Any = None, transforms: Any = IDENTITY) -> Predictions:
+def predict(images: np.ndarray, params: Params, *, weights: Any = None, transforms: Any = IDENTITY) -> Located:
     """The posterior of each image in short, a few million pixels at a time.
 
     Args:
@@ -66,7 +66,7 @@ def predict(images: np.ndarray, params: Params, *, weights: Any = None, transfor
         transforms: that a template may be under, as for `e_step`.
 
     Returns:
-        `Predictions`.
+        `Located`.
 
     Raises:
         ValueError, TypeError: shapes that do not fit each other.
@@ -92,9 +92,9 @@ def predict(images: np.ndarray, params: Params, *, weights: Any = None, transfor
         best, confidence, presence = _likeliest(posterior, like=params.prior.shape[-2:])
         corners, _, template, transform, present = positions_of(best, None, params, transforms)
         parts: Any = (corners, posterior.log_evidence, confidence, template, transform, present, presence)
-        batch = Predictions(*parts)
+        batch = Located(*parts)
         found.append(jax.tree.map(lambda part, begin=begin, start=start: np.asarray(part)[start - begin :], batch))
-    together: Predictions = jax.tree.map(lambda *parts: np.concatenate(parts), *found)
+    together: Located = jax.tree.map(lambda *parts: np.concatenate(parts), *found)
     return together
 
 

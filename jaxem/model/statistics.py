@@ -43,14 +43,16 @@ class PosteriorSummary(NamedTuple):
     best_log_odds  (K,)          the log odds of it, nats
     log_mass       (K,)          ln of the sum of exp(log odds - best_log_odds) = -ln q_k(b_k), zero in hard
                                  EM, nats
+    entropy        (K,)          of q_k, zero in hard EM, nats
     =============  ============  ===========================================================================
 
-    The last two add up to ln p(X_k) - ln N(X_k; B, s^2), in hard EM to ln p(X_k, b_k) - ln N(X_k; B, s^2).
+    Best log odds and log mass add up to ln p(X_k) - ln N(X_k; B, s^2), in hard EM with b_k for all hypotheses.
     """
 
     best: Hypotheses
     best_log_odds: jax.Array
     log_mass: jax.Array
+    entropy: jax.Array
 
 
 class BatchStatistics(NamedTuple):
@@ -87,6 +89,7 @@ class LogLikelihoodRatio(NamedTuple):
     sse_change  `DoubleWord` (C,)  what the template at the best hypotheses adds to the sum of squared errors
     log_prior   `DoubleWord` ()    ln A there
     log_mass    `DoubleWord` ()    -ln q there: the log mass of all hypotheses relative to the best
+    entropy     ()                 of the posteriors, no part of the ratio itself
     ==========  =================  ================================================================================
 
     The change of the squared errors comes from the windows themselves: of numbers so large, transforms lose hundredths
@@ -96,6 +99,7 @@ class LogLikelihoodRatio(NamedTuple):
     sse_change: DoubleWord
     log_prior: DoubleWord
     log_mass: DoubleWord
+    entropy: jax.Array
 
 
 class SufficientStatistics(NamedTuple):

@@ -53,20 +53,28 @@ def posterior(
         best = best._replace(present=highest >= log_absent)
         highest = jnp.where(highest < log_absent, log_absent, highest)
     if hard:
-        return best, PosteriorSummary(best, highest, jnp.zeros_like(highest))
+        return best, PosteriorSummary(best, highest, jnp.zeros_like(highest), jnp.zeros_like(highest))
     flat = maps.reshape(len(maps), -1)
     finite = jnp.where(jnp.isfinite(highest), highest, 0)
     # Divided by their sum later: of log odds of 1e5, rounding of their logsumexp would change all probabilities by 1 %.
-    masses = jnp.exp(flat - finite[:, None])
-    total, absent = jnp.sum(masses, axis=1), None
+    below = flat - finite[:, None]
+    masses = jnp.exp(below)
+    total, deficit, absent = jnp.sum(masses, axis=1), _expected_deficit(masses, below), None
     if log_absent is not None:
-        absent = jnp.exp(log_absent - finite)
-        total = total + absent
+        absent_below = log_absent - finite
+        absent = jnp.exp(absent_below)
+        total, deficit = total + absent, deficit + _expected_deficit(absent[:, None], absent_below[:, None])
         absent = absent / total
+    log_mass = jnp.log(total)
     return (
         UnnormalizedPosterior(masses.reshape(maps.shape), 1 / total, absent),
-        PosteriorSummary(best, highest, jnp.log(total)),
+        PosteriorSummary(best, highest, log_mass, log_mass + deficit / total),
     )
+
+
+def _expected_deficit(masses: jax.Array, below: jax.Array) -> jax.Array:
+    """Sum of masses times what their logarithms are below zero, (K, N) -> (K,); nothing large cancels in it."""
+    return -jnp.sum(masses * jnp.maximum(below, jnp.log(jnp.finfo(below.dtype).tiny)), axis=1)
 
 
 def _highest(maps: jax.Array) -> tuple[Hypotheses, jax.Array]:
@@ -205,8 +213,16 @@ def _log_likelihood_ratio(
     at_best = log_prior_at(params, summary.best)
     # The log odds themselves are rounded too much to be used, but they tell of a NaN outside the best window.
     at_best = jnp.where(jnp.isnan(summary.best_log_odds), jnp.nan, at_best)
-    counted = (jnp.where(weights > 0, weights * values, 0) for values in (at_best, summary.log_mass))
-    return LogLikelihoodRatio(double_word.total(jnp.sum(sse_change, axis=2)), *map(double_word.total, counted))
+
+    def counted(values: jax.Array) -> jax.Array:
+        return jnp.where(weights > 0, weights * values, 0)
+
+    return LogLikelihoodRatio(
+        double_word.total(jnp.sum(sse_change, axis=2)),
+        double_word.total(counted(at_best)),
+        double_word.total(counted(summary.log_mass)),
+        jnp.sum(counted(summary.entropy)),
+    )
 
 
 def finalize(

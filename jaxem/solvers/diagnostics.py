@@ -13,14 +13,15 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax import lax
 
 from jaxem.model.appearances import IDENTITY, appearances_of, geometry_of
-from jaxem.model.likelihood import channel_variances
+from jaxem.model.likelihood import Hypotheses, channel_variances, hypotheses_of
 from jaxem.model.objective import visible_weight
 from jaxem.model.params import Params, pseudo_counts, to_internal_units
 from jaxem.model.workspace import Workspace
 from jaxem.ops import fourier
-from jaxem.ops.windows import Geometry, coverage_in_stages, roll_up, unroll, window_sums_in_stages
+from jaxem.ops.windows import coverage_in_stages, roll_up
 from jaxem.runtime.text import plural
 from jaxem.solvers.result import Fit, Status
 
@@ -46,9 +47,9 @@ class Diagnostics(NamedTuple):
     num_steps            () int32    E-steps of all runs
     effective_positions  ()          exponential of the mean entropy of the posteriors: positions an image that the
                                      best run leaves open
-    contrast             ()          mean over the prior of rho |F - B under it|^2 / s^2, with the pixels' mean
-                                     weights rho, the least of several templates; what stands out of noise has more
-                                     than 2 ln(number of positions)
+    contrast             ()          mean over the images of rho |F - B under it|^2 / s^2 at their best positions,
+                                     with the pixels' mean weights rho, the least of several templates; what stands
+                                     out of noise has more than 2 ln(number of positions)
     num_hidden           () int32    background pixels that the template covers in every image
     at_noise_floor       () bool     whether the noise is below what the pixels' precision resolves
     ===================  ==========  ==========================================================================
@@ -86,7 +87,7 @@ def diagnose(
         jnp.sum(agree, dtype=jnp.int32),
         num_steps,
         jnp.exp(best.entropy),
-        contrast(params, transforms, images.mean_weights),
+        contrast(workspace, params, hypotheses_of(best.positions, len(transforms)), transforms),
         jnp.sum((visible == 0) & images.observed[0], dtype=jnp.int32),
         jnp.all(params.noise_scale**2 <= NEAR_FLOOR * images.least_variance(params.noise_scale)),
     )
@@ -112,38 +113,32 @@ def largest_difference(one: Params, other: Params, transforms: tuple[str, ...]) 
     return jnp.max(jax.vmap(nearest)(one.template, one.opacity, priors))
 
 
-def contrast(
-    params: Params, transforms: tuple[str, ...] = IDENTITY, mean_weights: jax.Array | None = None
-) -> jax.Array:
-    """Mean over the prior of rho |F - B under it|^2 / s^2, the least of all templates, in internal units.
+def contrast(workspace: Workspace, params: Params, where: Hypotheses, transforms: tuple[str, ...]) -> jax.Array:
+    """Mean over the images of rho |F - B under it|^2 / s^2 at a hypothesis of each, the least of all templates.
 
-    The weights are the images' mean ones (H, W), or one.
+    Of differences of pixels, in internal units: multiplied out, it would cancel where the background's range is large
+    against the noise. The weights rho are the images' mean ones.
     """
+    images = workspace.images
     geometry, appearances = geometry_of(params), appearances_of(params, transforms)
-    masked, supports, background = appearances.masked, appearances.supports, params.background
-    weights = jnp.ones_like(background[:1]) if mean_weights is None else mean_weights[None]
-    cross = _correlate(weights * background, masked, geometry)
-    if supports is None:
-        behind = window_sums_in_stages(unroll(weights * background**2, geometry), geometry.template)[None]
-    else:
-        behind = _correlate(weights * background**2, supports, geometry)
-    squares = masked * appearances.templates
-    if mean_weights is None:
-        in_front = jnp.sum(squares, axis=(-2, -1), keepdims=True)
-    else:
-        in_front = _correlate(jnp.broadcast_to(weights, background.shape), squares, geometry)
-    by_corner = jnp.sum((in_front - 2 * cross + behind) / channel_variances(params)[None, :, None, None], axis=1)
-    by_template = (params.prior * by_corner).reshape(len(params.template), -1)
-    shares = jnp.sum(params.prior.reshape(len(params.template), -1), axis=1)
-    return jnp.min(jnp.sum(by_template, axis=1) / shares)
+    shared = None if images.mean_weights is None else images.mean_weights[None, None]
 
+    def of_one(one: Hypotheses) -> jax.Array:
+        where = jax.tree.map(lambda leaf: leaf[None], one)
+        templates, supports = appearances.entry(where.appearance)
+        squares = (templates - images.gather(params.background[None], where.corners, geometry)) ** 2
+        squares = squares if supports is None else supports * squares
+        squares = squares if shared is None else images.gather(shared, where.corners, geometry) * squares
+        return jnp.sum(jnp.sum(squares, axis=(0, 2, 3)) / channel_variances(params))
 
-def _correlate(image: jax.Array, templates: jax.Array, geometry: Geometry) -> jax.Array:
-    """Channel by channel, (C, H, W), (Z, C or 1, h, w) -> (Z, C, P, Q)."""
-    spectra = fourier.transform_pairs(image[None], geometry.image) * fourier.transform_template(
-        templates, geometry.image
-    )
-    return fourier.pairs_of(spectra, geometry.positions)[: len(templates)]
+    counts = where.where_present(images.frames.counts(jnp.ones(len(where.corners), params.template.dtype)))
+    shown = jnp.stack([counts, jnp.where(counts > 0, counts * lax.map(of_one, where), 0)], axis=1)
+    if where.appearance is None:
+        sums = jnp.sum(shown, axis=0)[None]
+    else:
+        sums = jax.ops.segment_sum(shown, where.appearance // len(transforms), len(params.template))
+    count, total = sums[:, 0], sums[:, 1]
+    return jnp.min(jnp.where(count > 0, total / jnp.where(count > 0, count, 1), jnp.inf))
 
 
 def _hidden(counts: jax.Array, params: Params, transforms: tuple[str, ...]) -> jax.Array:

@@ -17,7 +17,7 @@ from jax import lax
 
 from jaxem.model.appearances import numbers_of
 from jaxem.model.likelihood import channel_variances, positions_of
-from jaxem.model.objective import log_density, log_smoothing, mean_entropy, penalized
+from jaxem.model.objective import log_density, log_smoothing, penalized
 from jaxem.model.params import Params, keep_possible, to_internal_units, to_pixel_values
 from jaxem.model.statistics import Expectation, LogLikelihoodRatio, nothing_expected, nothing_found
 from jaxem.model.steps import expectation, hold, update
@@ -150,7 +150,7 @@ class EM:
         start = to_internal_units(params, images)
         unknown = double_word.double_word(jnp.full((), jnp.nan, start.template.dtype))
         by_channel = double_word.double_word(jnp.full(start.background.shape[:1], jnp.nan, start.template.dtype))
-        ratio = LogLikelihoodRatio(by_channel, unknown, unknown)
+        ratio = LogLikelihoodRatio(by_channel, unknown, unknown, unknown.high)
         return EMState(
             params=start,
             expected=Expectation(nothing_expected(images, start), ratio, nothing_found(images, start)),
@@ -195,7 +195,7 @@ class EM:
             num_iterations=jnp.maximum(state.num_evaluated - 1, 0),
             status=status,
             num_scheduled=state.num_scheduled,
-            entropy=mean_entropy(images, totals, state.params, state.expected),
+            entropy=state.expected.ratio.entropy / totals.num_images,
             corners=best.corners,
             best_template=best.template,
             best_transform=best.transform,

@@ -1,0 +1,317 @@
+"""Is there a template at all? A test that asks little of the noise, and how far two halves of the images agree.
+
+Source: ``docs/statistics.md``, *Detection test*.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import partial
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+from jaxem.model.appearances import IDENTITY, geometry_of
+from jaxem.model.frames import Frames, moments_by_pixel
+from jaxem.model.images import CenteredImages
+from jaxem.model.likelihood import Hypotheses, shared_terms
+from jaxem.model.params import Params, to_internal_units, with_uniform_prior
+from jaxem.model.statistics import PosteriorSummary
+from jaxem.model.steps import posterior
+from jaxem.model.workspace import Workspace, make_workspace
+from jaxem.ops.batching import over_batches, unbatch
+from jaxem.ops.validation import as_key
+from jaxem.ops.windows import Shape
+from jaxem.runtime.compilation import jit
+from jaxem.runtime.errors import ArgumentValueError
+from jaxem.search.restarts import DEFAULT_SEARCH, as_num_restarts, as_task, find_best, starting_points
+from jaxem.search.strategy import Search
+from jaxem.search.structure import Structure
+from jaxem.solvers.options import EMOptions
+
+FEWEST_IMAGES = 8  # of fewer, signs can hardly be drawn in twenty ways
+NUM_SIGN_FLIPS = 999
+UNIFORM_SHARE = 0.1  # of the prior under which the other half is looked at
+
+
+class DetectionTest(NamedTuple):
+    """Whether the images hold a template.
+
+    ===========  ======  ==========================================================================================
+    field        shape   meaning, unit
+    ===========  ======  ==========================================================================================
+    p_value      ()      how often noise alone would give so large a z
+    z            ()      how much likelier the images of one half are under the other's template than their mirror
+                         images, in standard errors
+    agreement    ()      share of the images which the templates of both halves put at the same place, but for one
+                         shift of all
+    gains        (K,)    log evidence of each image less that of its mirror image, nats; NaN of one that was left
+                         over
+    ===========  ======  ==========================================================================================
+    """
+
+    p_value: jax.Array
+    z: jax.Array
+    agreement: jax.Array
+    gains: jax.Array
+
+
+def detection_test(
+    key: jax.Array,
+    images: Any,
+    template_shape: Shape,
+    *,
+    block_size: int = 1,
+    num_restarts: int | None = None,
+    hard: bool = False,
+    prior_smoothing: Any = 0.0,
+    max_iterations: int = 50,
+    tolerance: Any = 1e-3,
+    batch_size: int | None = None,
+    search: Search | None = DEFAULT_SEARCH,
+    num_templates: int = 1,
+    absent: bool = False,
+    support: Any = None,
+    boundary: str = "inside",
+    weights: Any = None,
+    frame_weights: Any = None,
+    transforms: Any = IDENTITY,
+    fixed: Mapping[str, Any] | None = None,
+) -> DetectionTest:
+    """Test whether the images hold a template: by fitting one half, and by mirror images of the other half's noise.
+
+    Where there is no template, an image's deviation from the mean image is as likely as its negative, once each pixel's
+    values have been given a normal distribution. So a template found in one half explains the images of the other no
+    better than their mirror images. Correlation between pixels, heavy tails, and noise that is stronger in one place
+    make no difference to that; drift of the brightness does, and so do images that repeat.
+
+    Args:
+        key: random key, for the halves, the searches and the signs.
+        images: (K, H, W) or (K, H, W, C), pixel values, K at least 8; integers are promoted.
+        template_shape: (h, w) (static).
+        block_size: so many images in a row stay together, where neighbours repeat each other (static).
+        num_restarts: as for `fit_restarts`, like all that follow.
+        hard: one corner an image instead of probabilities.
+        prior_smoothing: pseudo-counts.
+        max_iterations: at most so many.
+        tolerance: nats an image.
+        batch_size: images worked on at a time.
+        search: how to look for the highest maximum.
+        num_templates: M.
+        absent: whether an image may show no template.
+        support: where in its rectangle the template is.
+        boundary: how windows meet the edges.
+        weights: of the pixels.
+        frame_weights: of the images.
+        transforms: that a template may be under.
+        fixed: what is known.
+
+    Returns:
+        `DetectionTest`.
+
+    Raises:
+        ValueError, TypeError: shapes, dtypes or options that do not fit, too few images.
+
+    Example:
+        >>> import jax, jax.numpy as jnp, jaxem
+        >>> truth = jaxem.Params(jnp.ones((2, 3)), jnp.zeros((5, 7)), jnp.array(0.1), jnp.full((4, 5), 1 / 20))
+        >>> images, _ = jaxem.simulate(jax.random.key(0), truth, 100)
+        >>> found = jaxem.detection_test(jax.random.key(1), images, (2, 3))
+        >>> round(float(found.p_value), 3), round(float(found.agreement), 2)
+        (0.001, 1.0)
+
+    Source: ``docs/statistics.md``, *Detection test*.
+    """
+    key, num_restarts = as_key(key), as_num_restarts(num_restarts, search)
+    frames, structure, options = as_task(
+        images,
+        template_shape,
+        hard=hard,
+        prior_smoothing=prior_smoothing,
+        max_iterations=max_iterations,
+        tolerance=tolerance,
+        batch_size=batch_size,
+        num_templates=num_templates,
+        absent=absent,
+        support=support,
+        boundary=boundary,
+        weights=weights,
+        frame_weights=frame_weights,
+        transforms=transforms,
+        fixed=fixed,
+    )
+    if frames.num_images < FEWEST_IMAGES * block_size:
+        at_least = f"{FEWEST_IMAGES * block_size} at least, for halves to be compared"
+        raise ArgumentValueError("images", f"must be {at_least}, but are {frames.num_images}.")
+    return _detection_test(
+        key, frames, structure, options, block_size=block_size, num_restarts=num_restarts, search=search
+    )
+
+
+@partial(jit, static_argnames=("block_size", "num_restarts", "search"))
+def _detection_test(
+    key: jax.Array,
+    frames: Frames,
+    structure: Structure,
+    options: EMOptions,
+    block_size: int,
+    num_restarts: int,
+    search: Search | None,
+) -> DetectionTest:
+    order_key, sign_key, *keys = jax.random.split(key, 4)
+    numbers = _two_halves(order_key, frames.num_images, block_size)
+    whole = frames._replace(pixels=normal_scores(frames))
+
+    def half(numbers: jax.Array) -> Frames:
+        return whole.batch(jax.tree.map(lambda leaf: leaf[numbers], whole.own))
+
+    def fitted(inputs: tuple[jax.Array, jax.Array]) -> Params:
+        key, numbers = inputs
+        workspace = make_workspace(half(numbers), options.batch_size)
+        starts = starting_points(key, num_restarts, workspace, structure, search)
+        return find_best(workspace, starts, 1, search, options).best.params
+
+    # In a loop, so that the search is compiled once.
+    params = lax.map(fitted, (jnp.stack(keys), numbers))
+    crossed = jax.tree.map(lambda leaf: leaf[::-1], params)
+
+    def gains_of(inputs: tuple[Params, jax.Array]) -> jax.Array:
+        return mirror_gains(half(inputs[1]), inputs[0], options)
+
+    gains = lax.map(gains_of, (crossed, numbers))
+    counts = frames.counts(jnp.ones(frames.num_images, gains.dtype))[numbers]
+    z, p_value = _mirror_test(sign_key, gains, counts, block_size)
+    by_image = jnp.full(frames.num_images, jnp.nan, gains.dtype).at[numbers.ravel()].set(gains.ravel())
+    workspace = make_workspace(whole, options.batch_size)
+    agreement = _agreement(workspace, params, options)
+    return DetectionTest(p_value, z, agreement, by_image)
+
+
+def _two_halves(key: jax.Array, num_images: int, block_size: int) -> jax.Array:
+    """Numbers of the images in each of two random halves, (2, n), blocks of images in a row staying together."""
+    num_blocks = num_images // block_size
+    in_half = num_blocks // 2
+    blocks = jax.random.permutation(key, num_blocks)[: 2 * in_half].reshape(2, in_half, 1)
+    return (blocks * block_size + jnp.arange(block_size)[None, None]).reshape(2, -1)
+
+
+def normal_scores(frames: Frames) -> jax.Array:
+    """The images with each pixel's values over the images replaced by normal scores, in the shape of the pixels.
+
+    Laid on the mean image with one scale for all pixels. A pixel that never changes keeps its value.
+    """
+    pixels = frames.channels_first
+    observed = jnp.isfinite(frames.observed(pixels, jnp.nan))
+    counted = observed & (frames.counts(jnp.ones(len(pixels), pixels.dtype)) > 0)[:, None, None, None]
+    mean, variances = moments_by_pixel(frames)
+    changes = variances > 0
+    scale = jnp.sqrt(jnp.sum(variances) / jnp.maximum(jnp.sum(changes.astype(variances.dtype)), 1))
+    counts = jnp.sum(counted.astype(pixels.dtype), axis=0)
+    ranks = _middle_ranks(jnp.where(counted, pixels, jnp.inf))
+    shares = (ranks + 0.5) / jnp.maximum(counts, 1)[None]
+    scores = jax.scipy.special.ndtri(jnp.clip(shares, 0.25 / len(pixels), 1 - 0.25 / len(pixels)))
+    found = jnp.where(counted & changes[None], mean[None] + scale * scores, pixels)
+    return jnp.moveaxis(found, 1, -1) if frames.pixels.ndim == 4 else found[:, 0]
+
+
+def _middle_ranks(values: jax.Array) -> jax.Array:
+    """Ranks along the first axis counted from 0, those of equal values their mean."""
+    order = jnp.argsort(values, axis=0)
+    ordered = jnp.take_along_axis(values, order, axis=0)
+    places = jnp.broadcast_to(jnp.arange(len(values)).reshape(-1, *[1] * (values.ndim - 1)), values.shape)
+    is_new = jnp.concatenate([jnp.ones_like(ordered[:1], bool), ordered[1:] != ordered[:-1]])
+    is_last = jnp.concatenate([is_new[1:], jnp.ones_like(is_new[:1])])
+    first = lax.cummax(jnp.where(is_new, places, 0), axis=0)
+    last = lax.cummin(jnp.where(is_last, places, len(values)), axis=0, reverse=True)
+    middle = (first + last).astype(values.dtype) / 2
+    return jnp.take_along_axis(middle, jnp.argsort(order, axis=0), axis=0)
+
+
+def mirror_gains(frames: Frames, params: Params, options: EMOptions) -> jax.Array:
+    """ln p(B + R_k) - ln p(B - R_k) of each image, (K,), nats, where R_k is its deviation from these images' mean."""
+    about = make_workspace(frames, options.batch_size).images
+    prior = (1 - UNIFORM_SHARE) * params.prior + UNIFORM_SHARE * with_uniform_prior(params).prior
+    params = params._replace(prior=prior)
+    background = to_internal_units(params, about).background[None]
+
+    def log_evidence_ratio(sign: int) -> jax.Array:
+        shown = about.to_pixel_values(background + sign * about.residuals)
+        pixels = jnp.moveaxis(shown, 1, -1) if frames.pixels.ndim == 4 else shown[:, 0]
+        summary = _summaries(make_workspace(frames._replace(pixels=pixels), options.batch_size), params, options)
+        return summary.best_log_odds + summary.log_mass
+
+    return log_evidence_ratio(1) - log_evidence_ratio(-1)
+
+
+def _summaries(workspace: Workspace, params: Params, options: EMOptions) -> PosteriorSummary:
+    """What the posteriors of all images say in short."""
+    images = workspace.images
+    internal = to_internal_units(params, images)
+    shared, geometry = shared_terms(images, internal, options.transforms), geometry_of(internal)
+    spectra = images.spectra
+    assert spectra is not None
+
+    def one_batch(own: Any, _: jax.Array, pairs: tuple[jax.Array, jax.Array | None]) -> tuple[None, PosteriorSummary]:
+        part = spectra._replace(pairs=pairs[0], weight_pairs=pairs[1])
+        batch: CenteredImages = images._replace(frames=images.frames.batch(own), spectra=part)
+        return None, posterior(batch, shared, geometry, hard=False)[1]
+
+    _, found = over_batches(
+        one_batch, images.frames.own, workspace.batch_size, along=(spectra.pairs, spectra.weight_pairs)
+    )
+    together: PosteriorSummary = jax.tree.map(lambda pieces: unbatch(pieces, images.frames.num_images), found)
+    return together
+
+
+def _mirror_test(key: jax.Array, gains: jax.Array, counts: jax.Array, block_size: int) -> tuple[jax.Array, jax.Array]:
+    """z of both halves' mean gains together, and how often random signs of the blocks give as much."""
+    sums = jnp.sum((gains * counts).reshape(2, -1, block_size), axis=2)
+
+    def statistic(sums: jax.Array) -> jax.Array:
+        """(..., 2, n) -> (...)."""
+        mean, num = jnp.mean(sums, axis=-1), sums.shape[-1]
+        spread = jnp.sqrt(jnp.sum((sums - mean[..., None]) ** 2, axis=-1) / (num - 1) / num)
+        return jnp.sum(jnp.where(spread > 0, mean / jnp.where(spread > 0, spread, 1), 0), axis=-1) / 2**0.5
+
+    z = statistic(sums)
+    signs = jax.random.rademacher(key, (NUM_SIGN_FLIPS, *sums.shape), sums.dtype)
+    as_large = jnp.sum(~(statistic(signs * sums[None]) < z), dtype=z.dtype)
+    return z, (1 + as_large) / (1 + NUM_SIGN_FLIPS)
+
+
+def _agreement(workspace: Workspace, params: Params, options: EMOptions) -> jax.Array:
+    """The share of the images that two models, stacked, put at the same place, by how each names templates and shifts.
+
+    Of all that one model says alike, what the other says most often counts as the same.
+    """
+    flat = jax.vmap(with_uniform_prior)(params)
+    first, second = (
+        _summaries(workspace, jax.tree.map(lambda leaf, number=number: leaf[number], flat), options).best
+        for number in (0, 1)
+    )
+    rows, columns = params.prior.shape[-2:]
+    return _share_alike(first, second, params.prior[0].size // (rows * columns), (rows, columns))
+
+
+def _share_alike(first: Hypotheses, second: Hypotheses, num_appearances: int, positions: Shape) -> jax.Array:
+    rows, columns = positions
+    ones = jnp.zeros(len(first.corners), jnp.int32)
+    shift = second.corners - first.corners
+    kind = ones if first.appearance is None else first.appearance
+    other = ones if second.appearance is None else second.appearance
+    said = (other * (2 * rows) + shift[:, 0] + rows) * (2 * columns) + shift[:, 1] + columns
+    both = jnp.ones(len(ones), bool)
+    either = both
+    if first.present is not None and second.present is not None:
+        both, either = first.present & second.present, first.present | second.present
+    # Sorted by what the first says and then by what the second does, equal ones stand together.
+    order = jnp.lexsort((said, kind, ~both))
+    kind, said, both = kind[order], said[order], both[order]
+    changes = (kind[1:] != kind[:-1]) | (said[1:] != said[:-1]) | (both[1:] != both[:-1])
+    run = jnp.concatenate([ones[:1], jnp.cumsum(changes.astype(jnp.int32))])
+    lengths = jax.ops.segment_sum(both.astype(jnp.int32), run, len(ones))[run]
+    longest = jax.ops.segment_max(jnp.where(both, lengths, 0), kind, num_appearances)
+    alike = jnp.sum(jnp.maximum(longest, 0))
+    return alike / jnp.maximum(jnp.sum(either), 1)

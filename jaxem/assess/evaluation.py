@@ -1,0 +1,199 @@
+"""What a fit may claim of the images it was fitted to: places, standard errors, noise, contrast.
+
+Source: ``docs/statistics.md``, *Leave one out* and *Standard errors*.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from jaxem.assess.leave_one_out import Certainty, leave_one_out, noise_correction
+from jaxem.model.appearances import IDENTITY, as_transforms
+from jaxem.model.checks import as_fixed, as_params
+from jaxem.model.frames import Frames, as_frames
+from jaxem.model.likelihood import positions_of
+from jaxem.model.params import Params, to_internal_units, with_axes_of
+from jaxem.model.predict import Located
+from jaxem.model.workspace import Workspace, make_workspace
+from jaxem.runtime.arguments import as_count
+from jaxem.runtime.compilation import jit
+from jaxem.solvers.options import cheapest_batch_size
+
+
+class Evaluation(NamedTuple):
+    """A fit seen by what it leaves out.
+
+    ===============  =========  =============================================================================
+    field            shape      meaning, unit
+    ===============  =========  =============================================================================
+    located          `Located`  where the template is in each image by the estimates of all others
+    contrast         (K,)       of each image |F - B under it|^2 / s^2 there, without bias: noise that the
+                                template fits does not count
+    noise_scale      () or      noise corrected for what template and background have fitted of it, pixel
+                     (C,)       value
+    standard_errors  `Params`   standard errors of template, background and noise, pixel value; NaN where
+                                there is none
+    ===============  =========  =============================================================================
+    """
+
+    located: Located
+    contrast: jax.Array
+    noise_scale: jax.Array
+    standard_errors: Params
+
+
+def standard_errors(
+    images: Any,
+    params: Params,
+    *,
+    weights: Any = None,
+    frame_weights: Any = None,
+    transforms: Any = IDENTITY,
+    fixed: Any = (),
+    batch_size: int | None = None,
+) -> Params:
+    """How far a fit's template, background and noise are likely to be off.
+
+    Of the template by Louis' method, pixel by pixel, with posteriors that leave each image's own noise out; of the
+    background as if the positions were known. 95 % of the true values lie within 1.96 of these.
+
+    Args:
+        images: (K, H, W) or (K, H, W, C), pixel values: those that the parameters were fitted to.
+        params: what was fitted.
+        weights: of the pixels, as for `fit`.
+        frame_weights: of the images, as for `fit`.
+        transforms: as for `fit`.
+        fixed: as for `fit`; what was known has no error, and NaN is said of it.
+        batch_size: images worked on at a time (static).
+
+    Returns:
+        `Params` of the same shapes, pixel value. NaN where there is no standard error: of a pixel that was never
+        seen, or whose position is too uncertain; of prior, absence and support.
+
+    Raises:
+        ValueError, TypeError: shapes, dtypes or options that do not fit.
+
+    Example:
+        >>> import jax, jax.numpy as jnp, jaxem
+        >>> truth = jaxem.Params(jnp.ones((2, 3)), jnp.zeros((5, 7)), jnp.array(0.1), jnp.full((4, 5), 1 / 20))
+        >>> images, _ = jaxem.simulate(jax.random.key(0), truth, 100)
+        >>> errors = jaxem.standard_errors(images, jaxem.fit(images, truth).params)
+        >>> round(float(errors.template.mean()), 3)  # 0.1 / sqrt(100)
+        0.01
+
+    Source: Louis (1982), *Finding the observed information matrix when using the EM algorithm*;
+    ``docs/statistics.md``, *Standard errors*.
+    """
+    return evaluate(
+        images,
+        params,
+        weights=weights,
+        frame_weights=frame_weights,
+        transforms=transforms,
+        fixed=fixed,
+        batch_size=batch_size,
+    ).standard_errors
+
+
+def evaluate(
+    images: Any,
+    params: Params,
+    *,
+    flat: bool = True,
+    weights: Any = None,
+    frame_weights: Any = None,
+    transforms: Any = IDENTITY,
+    fixed: Any = (),
+    batch_size: int | None = None,
+) -> Evaluation:
+    """All of it, by one pass over the images that costs as much as some six E-steps.
+
+    Args:
+        images: those that the parameters were fitted to.
+        params: what was fitted.
+        flat: whether all corners count as equally likely, or as often as other images show them.
+        weights: as for `fit`, like all that follow.
+        frame_weights: of the images.
+        transforms: that a template may be under.
+        fixed: what was known.
+        batch_size: images worked on at a time.
+    """
+    frames, transforms = as_frames(images, weights, frame_weights), as_transforms(transforms)
+    params = as_params(params, frames.pixels.shape[1:], frames.pixels.dtype, transforms)
+    if batch_size is None:
+        batch_size = cheapest_batch_size(len(frames.pixels), frames.pixels[0].size)
+    batch_size = as_count("batch_size", batch_size, at_least=1)
+    return _evaluate(
+        frames, params, flat=bool(flat), transforms=transforms, fixed=as_fixed(fixed), batch_size=batch_size
+    )
+
+
+@partial(jit, static_argnames=("flat", "transforms", "fixed", "batch_size"))
+def _evaluate(
+    frames: Frames,
+    params: Params,
+    flat: bool,
+    transforms: tuple[str, ...],
+    fixed: tuple[str, ...],
+    batch_size: int,
+) -> Evaluation:
+    workspace = make_workspace(frames, batch_size)
+    internal = to_internal_units(params, workspace.images)
+    left, certainty = leave_one_out(workspace, internal, flat=flat, transforms=transforms, fixed=fixed)
+    corners, _, template, transform, present = positions_of(left.best, None, params, transforms)
+    said: Any = (corners, left.log_evidence, jnp.exp(-left.log_mass), template, transform, present, left.presence)
+    correction = jnp.ones_like(params.noise_scale)
+    if "noise_scale" not in fixed:
+        correction = correction * noise_correction(
+            workspace.totals, certainty.template_weight, certainty.background_weight, internal, fixed
+        )
+    scale = correction * internal.noise_scale
+    errors = _standard_errors(workspace, internal, certainty, scale, correction, fixed)
+    unit = workspace.images.scale
+    return Evaluation(Located(*said), left.contrast, unit * scale, _like(errors, params, unit))
+
+
+def _standard_errors(
+    workspace: Workspace,
+    params: Params,
+    certainty: Certainty,
+    noise_scale: jax.Array,
+    correction: jax.Array,
+    fixed: tuple[str, ...],
+) -> Params:
+    """In internal units, with all axes."""
+    by_channel = jnp.broadcast_to(noise_scale, params.background.shape[:1])[:, None, None]
+
+    def of_pixels(weight: jax.Array, known: jax.Array | float, field: str) -> jax.Array:
+        information = weight * known
+        found = by_channel / jnp.sqrt(jnp.where(information > 0, information, 1))
+        return jnp.where((information > 0) & (field not in fixed), found, jnp.nan)
+
+    template = of_pixels(certainty.template_weight[:, None], 1 - certainty.missing, "template")
+    if params.opacity is not None:
+        template = jnp.where(params.opacity > 0, template, jnp.nan)
+    background = of_pixels(certainty.background_weight[None], jnp.ones_like(params.background), "background")
+    # Pixels less those that were learned: the correction is the root of their ratio.
+    num_channels = len(params.background) if noise_scale.ndim == 0 else 1
+    left = num_channels * workspace.totals.num_pixels.high / correction**2
+    of_noise = noise_scale / jnp.sqrt(2 * left)
+    return params._replace(
+        template=template,
+        background=background,
+        noise_scale=jnp.full_like(of_noise, jnp.nan) if "noise_scale" in fixed else of_noise,
+        prior=jnp.full_like(params.prior, jnp.nan),
+        absent=None if params.absent is None else jnp.full_like(params.absent, jnp.nan),
+    )
+
+
+def _like(errors: Params, params: Params, scale: jax.Array) -> Params:
+    """Standard errors in pixel values and the axes of the parameters; of the support there is none."""
+    errors = errors._replace(
+        template=scale * errors.template, background=scale * errors.background, noise_scale=scale * errors.noise_scale
+    )
+    found = with_axes_of(errors, params)
+    return found._replace(opacity=None if params.opacity is None else jnp.full_like(params.opacity, jnp.nan))
