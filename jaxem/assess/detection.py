@@ -15,12 +15,11 @@ from jax import lax
 
 from jaxem.model.appearances import IDENTITY, geometry_of
 from jaxem.model.frames import Frames, moments_by_pixel
-from jaxem.model.images import CenteredImages
-from jaxem.model.likelihood import Hypotheses, shared_terms
+from jaxem.model.likelihood import Hypotheses, SharedTerms, shared_terms
 from jaxem.model.params import Params, to_internal_units, with_uniform_prior
 from jaxem.model.statistics import PosteriorSummary
 from jaxem.model.steps import posterior
-from jaxem.model.workspace import Workspace, make_workspace
+from jaxem.model.workspace import center, make_workspace, with_own_spectra, with_spectra_of_mean
 from jaxem.ops.batching import over_batches, unbatch
 from jaxem.ops.validation import as_key
 from jaxem.ops.windows import Shape
@@ -177,16 +176,18 @@ def _detection_test(
     params = lax.map(fitted, (jnp.stack(keys), numbers))
     crossed = jax.tree.map(lambda leaf: leaf[::-1], params)
 
-    def gains_of(inputs: tuple[Params, jax.Array]) -> jax.Array:
-        return mirror_gains(half(inputs[1]), inputs[0], options)
+    def looked_at(inputs: tuple[Params, jax.Array]) -> tuple[jax.Array, Hypotheses]:
+        return _look_at(half(inputs[1]), inputs[0], params, options)
 
-    gains = lax.map(gains_of, (crossed, numbers))
+    gains, best = lax.map(looked_at, (crossed, numbers))
     counts = frames.counts(jnp.ones(frames.num_images, gains.dtype))[numbers]
     z, p_value = _mirror_test(sign_key, gains, counts, block_size)
     by_image = jnp.full(frames.num_images, jnp.nan, gains.dtype).at[numbers.ravel()].set(gains.ravel())
-    workspace = make_workspace(whole, options.batch_size)
-    agreement = _agreement(workspace, params, options)
-    return DetectionTest(p_value, z, agreement, by_image)
+    # The first axis is that of the halves of the images, the second that of the models.
+    first, second = (
+        jax.tree.map(lambda leaf, model=model: leaf[:, model].reshape(-1, *leaf.shape[3:]), best) for model in (0, 1)
+    )
+    return DetectionTest(p_value, z, _share_alike(first, second, params.prior), by_image)
 
 
 def _two_halves(key: jax.Array, num_images: int, block_size: int) -> jax.Array:
@@ -218,51 +219,56 @@ def normal_scores(frames: Frames) -> jax.Array:
 
 def _middle_ranks(values: jax.Array) -> jax.Array:
     """Ranks along the first axis counted from 0, those of equal values their mean."""
-    order = jnp.argsort(values, axis=0)
-    ordered = jnp.take_along_axis(values, order, axis=0)
-    places = jnp.broadcast_to(jnp.arange(len(values)).reshape(-1, *[1] * (values.ndim - 1)), values.shape)
+    places = lax.broadcasted_iota(jnp.int32, values.shape, 0)
+    ordered, order = lax.sort((values, places), dimension=0, num_keys=1)
     is_new = jnp.concatenate([jnp.ones_like(ordered[:1], bool), ordered[1:] != ordered[:-1]])
     is_last = jnp.concatenate([is_new[1:], jnp.ones_like(is_new[:1])])
     first = lax.cummax(jnp.where(is_new, places, 0), axis=0)
     last = lax.cummin(jnp.where(is_last, places, len(values)), axis=0, reverse=True)
-    middle = (first + last).astype(values.dtype) / 2
-    return jnp.take_along_axis(middle, jnp.argsort(order, axis=0), axis=0)
+    _, ranks = lax.sort((order, (first + last).astype(values.dtype) / 2), dimension=0, num_keys=1)
+    return ranks
 
 
-def mirror_gains(frames: Frames, params: Params, options: EMOptions) -> jax.Array:
-    """ln p(B + R_k) - ln p(B - R_k) of each image, (K,), nats, where R_k is its deviation from these images' mean."""
-    about = make_workspace(frames, options.batch_size).images
-    prior = (1 - UNIFORM_SHARE) * params.prior + UNIFORM_SHARE * with_uniform_prior(params).prior
-    params = params._replace(prior=prior)
-    background = to_internal_units(params, about).background[None]
+def _look_at(frames: Frames, other: Params, both: Params, options: EMOptions) -> tuple[jax.Array, Hypotheses]:
+    """How images of one half look to what was fitted to the other, and where both models, stacked, put the template.
 
-    def log_evidence_ratio(sign: int) -> jax.Array:
-        shown = about.to_pixel_values(background + sign * about.residuals)
-        pixels = jnp.moveaxis(shown, 1, -1) if frames.pixels.ndim == 4 else shown[:, 0]
-        summary = _summaries(make_workspace(frames._replace(pixels=pixels), options.batch_size), params, options)
-        return summary.best_log_odds + summary.log_mass
+    Returns:
+        ln p(B + R_k) - ln p(B - R_k) of each image under the other half's model, (K,), nats, where R_k is its deviation
+        from the mean of these images; the best hypothesis of each under both models, (2, K), no place being favoured.
+    """
+    batch_size = min(options.batch_size, frames.num_images)
+    images = center(frames, batch_size)
+    mixed = (1 - UNIFORM_SHARE) * other.prior + UNIFORM_SHARE * with_uniform_prior(other).prior
+    other, flat = other._replace(prior=mixed), jax.vmap(with_uniform_prior)(both)
+    # Four views of each image: as it is to both models, and it and its mirror image to the other one.
+    models = jax.tree.map(lambda flat, other: jnp.concatenate([flat, other[None], other[None]]), flat, other)
+    internal = jax.vmap(lambda one: to_internal_units(one, images))(models)
+    by_transforms = with_spectra_of_mean(images)
+    shared = lax.map(lambda one: shared_terms(by_transforms, one, options.transforms), internal)
+    geometry = geometry_of(jax.tree.map(lambda leaf: leaf[0], internal))
 
-    return log_evidence_ratio(1) - log_evidence_ratio(-1)
+    def one_batch(own: Any, _: jax.Array, __: None) -> tuple[None, tuple[jax.Array, Hypotheses]]:
+        batch = by_transforms._replace(frames=frames.batch(own))
+        residuals = batch.residuals
 
+        def summary(view: tuple[jax.Array, jax.Array, Params, SharedTerms]) -> PosteriorSummary:
+            as_it_is, sign, model, terms = view
+            shown = model.background[None] + sign * residuals
+            shown = jnp.where(as_it_is, batch.mean_image[None] + residuals, shown)
+            pixels = batch.to_pixel_values(shown)
+            pixels = jnp.moveaxis(pixels, 1, -1) if frames.pixels.ndim == 4 else pixels[:, 0]
+            seen = with_own_spectra(batch._replace(frames=batch.frames._replace(pixels=pixels)))
+            return posterior(seen, terms, geometry, hard=False)[1]
 
-def _summaries(workspace: Workspace, params: Params, options: EMOptions) -> PosteriorSummary:
-    """What the posteriors of all images say in short."""
-    images = workspace.images
-    internal = to_internal_units(params, images)
-    shared, geometry = shared_terms(images, internal, options.transforms), geometry_of(internal)
-    spectra = images.spectra
-    assert spectra is not None
+        kinds = (jnp.array([True, True, False, False]), jnp.array([1, 1, 1, -1], residuals.dtype))
+        found = lax.map(summary, (*kinds, internal, shared))
+        log_ratio = found.best_log_odds + found.log_mass
+        return None, (log_ratio[2] - log_ratio[3], jax.tree.map(lambda leaf: leaf[:2], found.best))
 
-    def one_batch(own: Any, _: jax.Array, pairs: tuple[jax.Array, jax.Array | None]) -> tuple[None, PosteriorSummary]:
-        part = spectra._replace(pairs=pairs[0], weight_pairs=pairs[1])
-        batch: CenteredImages = images._replace(frames=images.frames.batch(own), spectra=part)
-        return None, posterior(batch, shared, geometry, hard=False)[1]
-
-    _, found = over_batches(
-        one_batch, images.frames.own, workspace.batch_size, along=(spectra.pairs, spectra.weight_pairs)
-    )
-    together: PosteriorSummary = jax.tree.map(lambda pieces: unbatch(pieces, images.frames.num_images), found)
-    return together
+    _, (gains, best) = over_batches(one_batch, frames.own, batch_size)
+    by_image = jax.tree.map(lambda pieces: jnp.moveaxis(pieces, 1, 2), best)
+    whole = jax.tree.map(lambda pieces: unbatch(pieces, frames.num_images), by_image)
+    return unbatch(gains, frames.num_images), jax.tree.map(lambda leaf: jnp.moveaxis(leaf, 1, 0), whole)
 
 
 def _mirror_test(key: jax.Array, gains: jax.Array, counts: jax.Array, block_size: int) -> tuple[jax.Array, jax.Array]:
@@ -281,22 +287,13 @@ def _mirror_test(key: jax.Array, gains: jax.Array, counts: jax.Array, block_size
     return z, (1 + as_large) / (1 + NUM_SIGN_FLIPS)
 
 
-def _agreement(workspace: Workspace, params: Params, options: EMOptions) -> jax.Array:
-    """The share of the images that two models, stacked, put at the same place, by how each names templates and shifts.
+def _share_alike(first: Hypotheses, second: Hypotheses, priors: jax.Array) -> jax.Array:
+    """The share of the images that two models put at the same place, by how each names templates and shifts.
 
     Of all that one model says alike, what the other says most often counts as the same.
     """
-    flat = jax.vmap(with_uniform_prior)(params)
-    first, second = (
-        _summaries(workspace, jax.tree.map(lambda leaf, number=number: leaf[number], flat), options).best
-        for number in (0, 1)
-    )
-    rows, columns = params.prior.shape[-2:]
-    return _share_alike(first, second, params.prior[0].size // (rows * columns), (rows, columns))
-
-
-def _share_alike(first: Hypotheses, second: Hypotheses, num_appearances: int, positions: Shape) -> jax.Array:
-    rows, columns = positions
+    rows, columns = priors.shape[-2:]
+    num_appearances = priors[0].size // (rows * columns)
     ones = jnp.zeros(len(first.corners), jnp.int32)
     shift = second.corners - first.corners
     kind = ones if first.appearance is None else first.appearance

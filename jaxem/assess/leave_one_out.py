@@ -6,7 +6,6 @@ posteriors overconfident. Source: ``docs/statistics.md``, *Leave one out*.
 
 from __future__ import annotations
 
-from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -19,7 +18,7 @@ from jaxem.model.objective import seen_weight, visible_weight
 from jaxem.model.params import Params
 from jaxem.model.statistics import SufficientStatistics, UnnormalizedPosterior
 from jaxem.model.steps import batch_statistics, expectation, finalize, log_evidence, posterior
-from jaxem.model.workspace import ImageTotals, Workspace
+from jaxem.model.workspace import ImageTotals, Workspace, with_own_spectra
 from jaxem.ops import fourier
 from jaxem.ops.batching import over_batches, unbatch
 from jaxem.ops.windows import Geometry
@@ -87,7 +86,7 @@ def leave_one_out(
     scene = _Scene(images, totals, params, theirs, transforms, fixed, flat)
 
     def of_one(own: Any) -> tuple[LeftOut, jax.Array]:
-        one = _alone(images, own)
+        one = with_own_spectra(images._replace(frames=images.frames.batch(jax.tree.map(lambda leaf: leaf[None], own))))
         counts = one.frames.counts(jnp.ones(1, params.template.dtype))
         found, _ = posterior(one, shared, geometry, hard=False)
         assert isinstance(found, UnnormalizedPosterior)
@@ -258,17 +257,6 @@ def _left(total: jax.Array, own: jax.Array) -> jax.Array:
     """A weight less an image's own; zero where only rounding is left of it."""
     left = total - own
     return jnp.where(left > 1e-3 * own, left, 0)
-
-
-def _alone(images: CenteredImages, own: Any) -> CenteredImages:
-    """One of the images, centred as all of them are, with its own transforms."""
-    assert images.spectra is not None
-    one = images._replace(frames=images.frames.batch(jax.tree.map(lambda leaf: leaf[None], own)))
-    transform, deviations = partial(fourier.transform_pairs, image_shape=images.image_shape), one.weight_deviations
-    spectra = images.spectra._replace(
-        pairs=transform(one.weighted_residuals), weight_pairs=None if deviations is None else transform(deviations)
-    )
-    return one._replace(spectra=spectra)
 
 
 def _window_variance(

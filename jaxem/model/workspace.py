@@ -140,20 +140,33 @@ def make_workspace(frames: Frames, batch_size: int) -> Workspace:
     """Centre the images, and make totals and spectra of them in batches that all later passes keep to."""
     batch_size = min(batch_size + batch_size % 2, frames.num_images)
     moments = pixel_moments(frames, batch_size)
-    centered = center_about(moments, frames, batch_size)
-    shape = centered.image_shape
+    centered = with_spectra_of_mean(center_about(moments, frames, batch_size))
 
     def one_batch(own: Any, weights: jax.Array, _: None) -> tuple[ImageTotals, tuple[jax.Array, jax.Array | None]]:
-        batch = centered._replace(frames=frames.batch(own))
-        deviations = batch.weight_deviations
-        pairs = fourier.transform_pairs(batch.weighted_residuals, shape)
-        weight_pairs = None if deviations is None else fourier.transform_pairs(deviations, shape)
-        return total_up(batch, weights), (pairs, weight_pairs)
+        batch = with_own_spectra(centered._replace(frames=frames.batch(own)))
+        assert batch.spectra is not None
+        return total_up(batch, weights), (batch.spectra.pairs, batch.spectra.weight_pairs)
 
     totals, (pairs, weight_pairs) = over_batches(one_batch, frames.own, batch_size)
-    mean_image = fourier.transform_pairs(centered.weighted_mean_image[None], shape)
-    mean_weights = (
-        None if centered.mean_weights is None else fourier.transform_pairs(centered.mean_weights[None, None], shape)
-    )
-    spectra = Spectra(pairs, mean_image, weight_pairs, mean_weights)
+    assert centered.spectra is not None
+    spectra = centered.spectra._replace(pairs=pairs, weight_pairs=weight_pairs)
     return Workspace(centered._replace(spectra=spectra), totals, moments)
+
+
+def with_spectra_of_mean(images: CenteredImages) -> CenteredImages:
+    """Images with the transforms that they share, to be used a batch at a time: see `with_own_spectra`."""
+    shape = images.image_shape
+    mean_image = fourier.transform_pairs(images.weighted_mean_image[None], shape)
+    mean_weights = None
+    if images.mean_weights is not None:
+        mean_weights = fourier.transform_pairs(images.mean_weights[None, None], shape)
+    return images._replace(spectra=Spectra(mean_image[:0], mean_image, None, mean_weights))
+
+
+def with_own_spectra(batch: CenteredImages) -> CenteredImages:
+    """A batch of images with transforms of its own beside those that all share."""
+    assert batch.spectra is not None
+    deviations = batch.weight_deviations
+    pairs = fourier.transform_pairs(batch.weighted_residuals, batch.image_shape)
+    weight_pairs = None if deviations is None else fourier.transform_pairs(deviations, batch.image_shape)
+    return batch._replace(spectra=batch.spectra._replace(pairs=pairs, weight_pairs=weight_pairs))
