@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxem.assess.leave_one_out import Certainty, leave_one_out, noise_correction
+from jaxem.assess.residuals import ResidualStatistics, residual_statistics
 from jaxem.model.appearances import IDENTITY, as_transforms
 from jaxem.model.checks import as_fixed, as_params
 from jaxem.model.frames import Frames, as_frames
@@ -37,6 +38,7 @@ class Evaluation(NamedTuple):
                      (C,)       value
     standard_errors  `Params`   standard errors of template, background and noise, pixel value; NaN where
                                 there is none
+    residuals        `ResidualStatistics` of what the fit leaves of the images
     ===============  =========  =============================================================================
     """
 
@@ -44,6 +46,7 @@ class Evaluation(NamedTuple):
     contrast: jax.Array
     noise_scale: jax.Array
     standard_errors: Params
+    residuals: ResidualStatistics
 
 
 def standard_errors(
@@ -153,8 +156,9 @@ def _evaluate(
         )
     scale = correction * internal.noise_scale
     errors = _standard_errors(workspace, internal, certainty, scale, correction, fixed)
+    residuals = residual_statistics(workspace, internal, left.own, transforms)
     unit = workspace.images.scale
-    return Evaluation(Located(*said), left.contrast, unit * scale, _like(errors, params, unit))
+    return Evaluation(Located(*said), left.contrast, unit * scale, _like(errors, params, unit), residuals)
 
 
 def _standard_errors(

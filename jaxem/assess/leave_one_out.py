@@ -33,7 +33,8 @@ class LeftOut(NamedTuple):
     ============  =================  =====================================================================
     field         shape              meaning, unit
     ============  =================  =====================================================================
-    best          `Hypotheses`       the likeliest hypothesis of each
+    own           `Hypotheses`       the likeliest hypothesis of each by the model that has seen it
+    best          `Hypotheses`       the likeliest by the estimates of all others
     log_mass      (K,)               -ln of its probability, nats
     log_evidence  (K,)               log density of each image, nats
     contrast      (K,)               what |F - B under it|^2 / s^2 is there, without bias: the product of what
@@ -42,6 +43,7 @@ class LeftOut(NamedTuple):
     ============  =================  =====================================================================
     """
 
+    own: Hypotheses
     best: Hypotheses
     log_mass: jax.Array
     log_evidence: jax.Array
@@ -88,7 +90,7 @@ def leave_one_out(
     def of_one(own: Any) -> tuple[LeftOut, jax.Array]:
         one = with_own_spectra(images._replace(frames=images.frames.batch(jax.tree.map(lambda leaf: leaf[None], own))))
         counts = one.frames.counts(jnp.ones(1, params.template.dtype))
-        found, _ = posterior(one, shared, geometry, hard=False)
+        found, seen = posterior(one, shared, geometry, hard=False)
         assert isinstance(found, UnnormalizedPosterior)
         sums = batch_statistics(one, found, counts, geometry, len(params.prior), shared.kernels.supports)
         mine = finalize(one, sums, geometry, supports, hard=False, transforms=transforms)
@@ -97,6 +99,7 @@ def leave_one_out(
         left, summary = posterior(one, terms, geometry, hard=False)
         assert isinstance(left, UnnormalizedPosterior)
         said = LeftOut(
+            seen.best,
             summary.best,
             summary.log_mass,
             log_evidence(one, others, summary, transforms),

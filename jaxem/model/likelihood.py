@@ -99,11 +99,18 @@ def log_joint_at(
     images: CenteredImages, params: Params, where: Hypotheses, transforms: tuple[str, ...] = IDENTITY
 ) -> jax.Array:
     """ln p(X_k, d) of each image and one hypothesis, (K,), nats; from errors of all pixels, so nothing cancels."""
+    errors = errors_at(images, params, where, transforms)
+    return log_prior_at(params, where) + _log_normal(images, params, errors, images.frames.pixel_weights)
+
+
+def errors_at(
+    images: CenteredImages, params: Params, where: Hypotheses, transforms: tuple[str, ...] = IDENTITY
+) -> jax.Array:
+    """What is left of each image when what is said of it is taken away, (K, C, H, W); zero where not observed."""
     geometry, appearances = geometry_of(params), appearances_of(params, transforms).entry(where.appearance)
-    behind, weights = _without_template(images, params), images.frames.pixel_weights
     in_front = images.pixels_at(where.corners, geometry) - appearances.templates
-    errors = put_in_front(behind, in_front, appearances.supports, where, geometry)
-    return log_prior_at(params, where) + _log_normal(images, params, errors, weights)
+    errors = put_in_front(_without_template(images, params), in_front, appearances.supports, where, geometry)
+    return images.frames.observed(errors)
 
 
 def put_in_front(
