@@ -1,0 +1,114 @@
+"""All that is claimed of a fit: made by one pass over its images, and by the detection test.
+
+Source: ``docs/statistics.md``.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxem.assess.detection import DetectionTest
+from jaxem.assess.evaluation import evaluate
+from jaxem.assess.remarks import contrast_remarks, frame_remarks, noise_remarks, place_remarks, test_remarks
+from jaxem.assess.residuals import ResidualStatistics
+from jaxem.model.params import Params
+from jaxem.model.predict import Located
+from jaxem.runtime.remarks import Remark
+from jaxem.search.restarts import Restarts
+from jaxem.solvers.result import Fit
+
+
+class Assessment(NamedTuple):
+    """What may be claimed of a fit.
+
+    ===============  ====================  ====================================================================
+    field            shape                 meaning, unit
+    ===============  ====================  ====================================================================
+    located          `Located`             where the template is in each image, by the estimates of all others
+    contrast         (K,)                  of each image |F - B under it|^2 / s^2 there, without bias
+    noise_scale      () or (C,)            noise, corrected for what template and background have fitted of it,
+                                           pixel value
+    standard_errors  `Params`              standard errors, pixel value; NaN where there is none
+    residuals        `ResidualStatistics`  of what the fit leaves of the images
+    test             `DetectionTest`       whether there is a template at all; all NaN if it was not run
+    num_positions    () int32              between how many hypotheses each image decides
+    ===============  ====================  ====================================================================
+    """
+
+    located: Located
+    contrast: jax.Array
+    noise_scale: jax.Array
+    standard_errors: Params
+    residuals: ResidualStatistics
+    test: DetectionTest
+    num_positions: jax.Array
+
+    def remarks(self) -> list[Remark]:
+        """What there is to know of the result, and reasons not to believe it; of a finished one, not while tracing."""
+        return [
+            *test_remarks(self.test),
+            *place_remarks(self.located, self.test),
+            *contrast_remarks(self.contrast, self.located, int(self.num_positions)),
+            *noise_remarks(self.residuals, self.standard_errors.template.shape),
+            *frame_remarks(self.located, self.residuals),
+        ]
+
+
+def assess_fit(
+    images: Any,
+    found: Fit | Restarts,
+    *,
+    test: DetectionTest | None = None,
+    weights: Any = None,
+    frame_weights: Any = None,
+    fixed: Any = (),
+    batch_size: int | None = None,
+) -> Assessment:
+    """What may be claimed of a fit, by the images that it was fitted to.
+
+    Costs about as much as ten iterations.
+
+    Args:
+        images: (K, H, W) or (K, H, W, C), pixel values, those of the fit.
+        found: the result, of which the best counts.
+        test: the `detection_test` of the same images, if there is one.
+        weights: as for the fit, like all that follow.
+        frame_weights: of the images.
+        fixed: names of the fields that were known, or a mapping of them.
+        batch_size: images worked on at a time (static).
+
+    Returns:
+        `Assessment`; its `remarks()` say in words what there is to know and to doubt.
+
+    Raises:
+        ValueError, TypeError: shapes, dtypes or options that do not fit.
+
+    Example:
+        >>> import jax, jax.numpy as jnp, jaxem
+        >>> truth = jaxem.Params(jnp.ones((2, 3)), jnp.zeros((5, 7)), jnp.array(0.1), jnp.full((4, 5), 1 / 20))
+        >>> images, _ = jaxem.simulate(jax.random.key(0), truth, 100)
+        >>> claims = jaxem.assess_fit(images, jaxem.fit(images, truth))
+        >>> [remark.code for remark in claims.remarks() if remark.grade == "warning"]
+        []
+
+    Source: ``docs/statistics.md``.
+    """
+    best = found.best if isinstance(found, Restarts) else found
+    evaluation = evaluate(
+        images,
+        best.params,
+        weights=weights,
+        frame_weights=frame_weights,
+        transforms=best.transforms,
+        fixed=tuple(fixed),
+        batch_size=batch_size,
+    )
+    if test is None:
+        unknown = jnp.full((), jnp.nan, evaluation.contrast.dtype)
+        test = DetectionTest(unknown, unknown, unknown, jnp.full_like(evaluation.contrast, jnp.nan))
+    size = np.prod(best.params.prior.shape, dtype=int) + (best.params.absent is not None)
+    return Assessment(*evaluation, test, jnp.int32(size))
