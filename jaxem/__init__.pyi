@@ -2,15 +2,21 @@
 
 from jaxem import io as io
 from jaxem import plots as plots
+from jaxem.assess.assessment import Assessment as Assessment
+from jaxem.assess.assessment import Report as Report
+from jaxem.assess.assessment import assess_fit as assess_fit
+from jaxem.assess.detection import DetectionTest as DetectionTest
+from jaxem.assess.detection import detection_test as detection_test
+from jaxem.assess.evaluation import standard_errors as standard_errors
+from jaxem.assess.locating import locate as locate
 from jaxem.assess.self_test import Check as Check
 from jaxem.assess.self_test import selfcheck as selfcheck
-from jaxem.assess.significance import NoiseCheck as NoiseCheck
-from jaxem.assess.significance import noise_check as noise_check
 from jaxem.io.results import load as load
 from jaxem.io.results import save as save
 from jaxem.model.params import Params as Params
 from jaxem.model.params import Positions as Positions
 from jaxem.model.params import Posterior as Posterior
+from jaxem.model.predict import Located as Located
 from jaxem.model.sampling import simulate as simulate
 from jaxem.model.sampling import simulate_positions as simulate_positions
 from jaxem.model.whole_stack import e_step as e_step
@@ -20,6 +26,7 @@ from jaxem.model.whole_stack import m_step as m_step
 from jaxem.runtime.checkpoint import Checkpointer as Checkpointer
 from jaxem.runtime.compilation_cache import cache_compiled_programs as cache_compiled_programs
 from jaxem.runtime.errors import CheckpointError as CheckpointError
+from jaxem.runtime.remarks import Remark as Remark
 from jaxem.search.initialization import init_from_crop as init_from_crop
 from jaxem.search.initialization import init_from_variance as init_from_variance
 from jaxem.search.initialization import random_params as random_params

@@ -17,8 +17,9 @@ from jaxem.assess.remarks import contrast_remarks, frame_remarks, noise_remarks,
 from jaxem.assess.residuals import ResidualStatistics
 from jaxem.model.params import Params
 from jaxem.model.predict import Located
-from jaxem.runtime.remarks import Remark
+from jaxem.runtime.remarks import Grade, Remark
 from jaxem.search.restarts import Restarts
+from jaxem.solvers.diagnostics import Diagnostics
 from jaxem.solvers.result import Fit
 
 
@@ -29,7 +30,8 @@ class Assessment(NamedTuple):
     field            shape                 meaning, unit
     ===============  ====================  ====================================================================
     located          `Located`             where the template is in each image, by the estimates of all others
-    contrast         (K,)                  of each image |F - B under it|^2 / s^2 there, without bias
+    contrast         ()                    |F - B under it|^2 / s^2, without what the template has fitted of the
+                                           noise
     noise_scale      () or (C,)            noise, corrected for what template and background have fitted of it,
                                            pixel value
     standard_errors  `Params`              standard errors, pixel value; NaN where there is none
@@ -52,10 +54,49 @@ class Assessment(NamedTuple):
         return [
             *test_remarks(self.test),
             *place_remarks(self.located, self.test),
-            *contrast_remarks(self.contrast, self.located, int(self.num_positions)),
+            *contrast_remarks(float(self.contrast), int(self.num_positions)),
             *noise_remarks(self.residuals, self.standard_errors.template.shape),
             *frame_remarks(self.located, self.residuals),
         ]
+
+
+class Report(NamedTuple):
+    """A result and what may be claimed of it, as ``jaxem fit`` writes it.
+
+    ==========  ============  ======================================================
+    field       type          meaning
+    ==========  ============  ======================================================
+    found       `Restarts`    what was found; its fields are also those of the report
+    assessment  `Assessment`  what may be claimed of it
+    ==========  ============  ======================================================
+    """
+
+    found: Restarts
+    assessment: Assessment
+
+    @property
+    def best(self) -> Fit:
+        """The best run."""
+        return self.found.best
+
+    @property
+    def runs(self) -> Fit:
+        """All of them, stacked."""
+        return self.found.runs
+
+    @property
+    def diagnostics(self) -> Diagnostics:
+        """What the runs say about each other."""
+        return self.found.diagnostics
+
+    def remarks(self) -> list[Remark]:
+        """All that there is to know and to doubt, each once."""
+        by_code = {remark.code: remark for remark in [*self.found.remarks(), *self.assessment.remarks()]}
+        return sorted(by_code.values(), key=lambda remark: remark.grade != Grade.WARNING)
+
+    def warnings(self) -> list[str]:
+        """The reasons not to trust it alone, a sentence each."""
+        return [str(remark) for remark in self.remarks() if remark.grade == Grade.WARNING]
 
 
 def assess_fit(
@@ -109,6 +150,6 @@ def assess_fit(
     )
     if test is None:
         unknown = jnp.full((), jnp.nan, evaluation.contrast.dtype)
-        test = DetectionTest(unknown, unknown, unknown, jnp.full_like(evaluation.contrast, jnp.nan))
+        test = DetectionTest(unknown, unknown, unknown, jnp.full_like(evaluation.located.confidence, jnp.nan))
     size = np.prod(best.params.prior.shape, dtype=int) + (best.params.absent is not None)
     return Assessment(*evaluation, test, jnp.int32(size))

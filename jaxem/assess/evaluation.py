@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from jaxem.assess.leave_one_out import Certainty, leave_one_out, noise_correction
+from jaxem.assess.leave_one_out import Certainty, LeftOut, leave_one_out, noise_correction
 from jaxem.assess.residuals import ResidualStatistics, residual_statistics
 from jaxem.model.appearances import IDENTITY, as_transforms
 from jaxem.model.checks import as_fixed, as_params
@@ -32,8 +32,8 @@ class Evaluation(NamedTuple):
     field            shape      meaning, unit
     ===============  =========  =============================================================================
     located          `Located`  where the template is in each image by the estimates of all others
-    contrast         (K,)       of each image |F - B under it|^2 / s^2 there, without bias: noise that the
-                                template fits does not count
+    contrast         ()         |F - B under it|^2 / s^2 as far as images show it that F was not learned from:
+                                noise that the template has fitted does not count
     noise_scale      () or      noise corrected for what template and background have fitted of it, pixel
                      (C,)       value
     standard_errors  `Params`   standard errors of template, background and noise, pixel value; NaN where
@@ -158,7 +158,20 @@ def _evaluate(
     errors = _standard_errors(workspace, internal, certainty, scale, correction, fixed)
     residuals = residual_statistics(workspace, internal, left.own, transforms)
     unit = workspace.images.scale
-    return Evaluation(Located(*said), left.contrast, unit * scale, _like(errors, params, unit), residuals)
+    return Evaluation(Located(*said), _contrast(workspace, left), unit * scale, _like(errors, params, unit), residuals)
+
+
+def _contrast(workspace: Workspace, left: LeftOut) -> jax.Array:
+    """(mean product)^2 / mean power over the images with a template.
+
+    That is the squared signal-to-noise ratio of the others' template as a filter: the power itself where the template
+    is right, and where it has fitted noise alone no more than what the best of many places shows by chance.
+    """
+    counts = left.best.where_present(workspace.images.frames.counts(jnp.ones_like(left.product)))
+    product, power = (jnp.sum(jnp.where(counts > 0, counts * part, 0)) for part in (left.product, left.power))
+    total = jnp.sum(counts)
+    squared = jnp.maximum(product, 0) ** 2 / jnp.where(power > 0, power, 1)
+    return jnp.where((power > 0) & (total > 0), squared / jnp.where(total > 0, total, 1), 0)
 
 
 def _standard_errors(

@@ -37,8 +37,9 @@ class LeftOut(NamedTuple):
     best          `Hypotheses`       the likeliest by the estimates of all others
     log_mass      (K,)               -ln of its probability, nats
     log_evidence  (K,)               log density of each image, nats
-    contrast      (K,)               what |F - B under it|^2 / s^2 is there, without bias: the product of what
-                                     the image shows and what the others do
+    product       (K,)               sum over the window there of (X_k - B) (F - B) / s^2: |F - B|^2 / s^2 on
+                                     average, if it is the right one
+    power         (K,)               |F - B|^2 / s^2 there, with the noise that is in F and B
     presence      (K,) or None       probability that there is a template; None: there always is
     ============  =================  =====================================================================
     """
@@ -47,7 +48,8 @@ class LeftOut(NamedTuple):
     best: Hypotheses
     log_mass: jax.Array
     log_evidence: jax.Array
-    contrast: jax.Array
+    product: jax.Array
+    power: jax.Array
     presence: jax.Array | None
 
 
@@ -103,7 +105,7 @@ def leave_one_out(
             summary.best,
             summary.log_mass,
             log_evidence(one, others, summary, transforms),
-            scene.contrast(one, others, mine, summary.best),
+            *scene.product_and_power(one, others, mine, summary.best),
             None if left.absent is None else 1 - left.absent,
         )
         variance = _window_variance(one, params, left, geometry, transforms)
@@ -219,22 +221,28 @@ class _Scene(NamedTuple):
         absent = (jnp.maximum(self.theirs.absent - mine.absent, 0) + 0.5) / (others + 1)
         return (1 - absent) * (counts + 0.5 / counts.size) / (jnp.sum(counts) + 0.5), absent
 
-    def contrast(self, one: CenteredImages, others: Params, mine: SufficientStatistics, where: Hypotheses) -> jax.Array:
-        """(X_k - B) (F - B) / s^2 summed over the best window, with F and B of the others, (1,)."""
+    def product_and_power(
+        self, one: CenteredImages, others: Params, mine: SufficientStatistics, where: Hypotheses
+    ) -> tuple[jax.Array, jax.Array]:
+        """See `LeftOut`; F and B are those of the others, (1,) each."""
         geometry = geometry_of(others)
         templates, supports = appearances_of(others, self.transforms).entry(where.appearance)
         behind = one.gather(others.background[None], where.corners, geometry)
         left = _left(self.background_weight, self._own_background(one, jnp.ones(()), mine)[0])
         weight = one.gather(left[None], where.corners, geometry)
         # The background is in both factors, with its noise.
-        variances = (others.noise_scale**2 * jnp.ones(len(others.background)))[None, :, None, None]
+        variances = channel_variances(others)[None, :, None, None]
         noise = jnp.where(weight > 0, 1 / jnp.where(weight > 0, weight, 1), 0)
         if "background" in self.fixed:
             noise = jnp.zeros_like(noise)
-        product = (one.pixels_at(where.corners, geometry) - behind) * (templates - behind) / variances - noise
+        shown, stands_out = one.pixels_at(where.corners, geometry) - behind, templates - behind
         weights = one.weights_at(where.corners, geometry)
-        product = product if weights is None else weights * product
-        return jnp.sum(where.where_present(product if supports is None else supports * product), axis=(1, 2, 3))
+
+        def over_window(values: jax.Array) -> jax.Array:
+            values = values if weights is None else weights * values
+            return jnp.sum(where.where_present(values if supports is None else supports * values), axis=(1, 2, 3))
+
+        return over_window(shown * stands_out / variances - noise), over_window(stands_out**2 / variances)
 
 
 def noise_correction(

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from typing import Any
 
 import numpy as np
 
@@ -68,12 +67,9 @@ def place_remarks(located: Located, test: DetectionTest) -> Iterator[Remark]:
         )
 
 
-def contrast_remarks(contrast: Any, located: Located, num_positions: int) -> Iterator[Remark]:
+def contrast_remarks(found: float, num_positions: int) -> Iterator[Remark]:
     """Whether the template stands out of the noise, its own noise left out."""
-    present = _of_present(located, np.asarray(contrast))
-    if not present.size or num_positions < 2:
-        return
-    found, least = float(present.mean()), 2 * math.log(num_positions)
+    least = 2 * math.log(num_positions)
     if found < 2 * least:
         yield warning(
             "low-contrast",

@@ -33,7 +33,8 @@ class ResidualStatistics(NamedTuple):
     correlation_down   ()            correlation with the next pixel down the column, less the offsets' share
     correlation_along  ()            the same along the row
     correlation_next   ()            the same of a pixel in one image with itself in the next
-    by_pixel           (C, H, W)     variance of each pixel over the images; one is as the model says
+    by_pixel           (H, W) or     variance of each pixel over the images; one is as the model says
+                       (H, W, C)
     by_image           (K,)          variance over the pixels of each image
     offsets            (K,)          mean over the pixels of each image, noise scale
     edges              (K,)          of each image the worst window: the excess of its squares, in units of each
@@ -129,11 +130,15 @@ def residual_statistics(
         correlation(sums.down, jnp.mean(offsets**2)),
         correlation(sums.along, jnp.mean(offsets**2)),
         correlation(sums.following, jnp.mean(offsets[1:] * offsets[:-1]) if len(offsets) > 1 else 0.0),
-        jnp.where(sums.counts > 0, by_pixel, jnp.nan),
+        _channels_last(jnp.where(sums.counts > 0, by_pixel, jnp.nan), images),
         squares / jnp.where(count > 0, count, 1),
         offsets,
         unbatch(edges, images.frames.num_images),
     )
+
+
+def _channels_last(by_pixel: jax.Array, images: CenteredImages) -> jax.Array:
+    return jnp.moveaxis(by_pixel, 0, -1) if images.frames.pixels.ndim == 4 else by_pixel[0]
 
 
 def _products(one: jax.Array, other: jax.Array, seen: jax.Array) -> jax.Array:

@@ -1,7 +1,7 @@
 """The command line: which commands there are, exit codes, and errors in one line (extra ``app``).
 
-Exit codes: 0; 1 when this machine computes wrongly; 2 for a user's error, in one line; 3 when no run converged (the
-best is still written); 130 when interrupted.
+Exit codes: 0; 1 when this machine computes wrongly; 2 for a user's error, in one line; 3 when no run converged,
+4 when the detection test found nothing (in both cases the best is still written); 130 when interrupted.
 """
 
 from __future__ import annotations

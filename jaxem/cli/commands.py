@@ -48,6 +48,7 @@ from jaxem.cli.parameters import (
     TemplatesOption,
     ToleranceOption,
     TurnsOption,
+    UntestedOption,
     WrapOption,
 )
 from jaxem.cli.requests import (
@@ -110,6 +111,7 @@ def fit(
     max_iterations: IterationsOption = FitRequest.max_iterations,
     tolerance: ToleranceOption = FitRequest.tolerance,
     plain: PlainOption = FitRequest.plain,
+    no_test: UntestedOption = False,
     templates: TemplatesOption = FitRequest.num_templates,
     support: SupportOption = None,
     absent: AbsentOption = False,
@@ -153,6 +155,7 @@ def fit(
         wrap,
         support,
         parse_fixed(fix or ()),
+        not no_test,
     )
     reporting = Reporting(quiet, json, checkpoint, resume)
     from jaxem.cli import fitting

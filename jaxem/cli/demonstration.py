@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from jaxem.cli import fitting
+from jaxem.cli.claims import FittedFrames, start_test
 from jaxem.cli.demo import IMAGE_SHAPE, TEMPLATE_SHAPE, compare_with_truth, demo_frames
 from jaxem.cli.long_running import choose_display
 from jaxem.cli.requests import FitRequest, Reporting
@@ -25,8 +26,10 @@ def run_demo(seed: int, out: Path, reporting: Reporting) -> int:
     with choose_display(reporting, len(demo.frames)) as display:
         check_output(out)
         display.note("frames", f"{describe_frames(demo.frames)}, in each of them the same face hidden in noise")
+        frames = FittedFrames(demo.frames, demo.frames.__getitem__, range(len(demo.frames)), request, {})
+        test = start_test(frames)
         found = fitting.search(demo.frames, request, display, Checkpointer())
-        fitting.write(demo.frames.__getitem__, found, out, display)
+        report = fitting.write(frames, found, test, out, display)
         lines = compare_with_truth(demo, found.best.params, np.asarray(found.best.corners))
         display.note("truth", "against the truth:", *(f"  {line}" for line in lines))
-    return fitting.exit_code(found)
+    return fitting.exit_code(report)

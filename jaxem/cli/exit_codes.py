@@ -12,4 +12,5 @@ class ExitCode(IntEnum):
     COMPUTES_WRONGLY = 1  # `jaxem doctor`: this installation
     USERS_ERROR = 2
     NOTHING_CONVERGED = 3  # all that was found is written
+    NOTHING_FOUND = 4  # by the detection test; all the same
     INTERRUPTED = 130  # as shells say it

@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib.util
 import sys
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -13,6 +13,18 @@ from typing import Any
 import jax
 import numpy as np
 
+from jaxem.assess.assessment import Report
+from jaxem.cli.claims import (
+    FEW_PIXELS,
+    FittedFrames,
+    TestRun,
+    all_remarks,
+    assess,
+    say_remarks,
+    start_test,
+    test_failed,
+    verdict,
+)
 from jaxem.cli.exit_codes import ExitCode
 from jaxem.cli.findings import describe_findings, in_words, position_shown
 from jaxem.cli.frame_files import read_observed
@@ -20,7 +32,8 @@ from jaxem.cli.long_running import choose_display, fingerprint_of, open_checkpoi
 from jaxem.cli.model_options import model_options
 from jaxem.cli.progress import Display
 from jaxem.cli.requests import FitRequest, FrameChoice, Reporting
-from jaxem.cli.text import describe_observed, warn
+from jaxem.cli.tables import write_positions
+from jaxem.cli.text import InterruptedRunError, describe_observed
 from jaxem.io.results import save
 from jaxem.model.appearances import as_transforms
 from jaxem.ops.validation import as_number
@@ -29,6 +42,7 @@ from jaxem.runtime.checkpoint import Checkpointer
 from jaxem.runtime.compilation_cache import cache_compiled_programs
 from jaxem.runtime.files import check_output, output_folder
 from jaxem.runtime.interruption import heard
+from jaxem.runtime.text import listed
 from jaxem.search.parallel import fit_restarts_parallel
 from jaxem.search.restarts import DEFAULT_SEARCH, Restarts, best_run
 from jaxem.solvers.result import Status
@@ -49,6 +63,8 @@ def fit(choice: FrameChoice, request: FitRequest, out: Path, reporting: Reportin
         display.note("frames", words, shape=list(images.shape), dtype=str(images.dtype))
         fingerprint = {} if reporting.checkpoint is None else fingerprint_of(images, request, model)
         checkpointer = open_checkpointer(reporting, fingerprint, display)
+        frames = FittedFrames(images, observed.frame, choice.numbers(len(images)), request, model)
+        test = start_test(frames) if images.size < FEW_PIXELS else None
         try:
             found = search(images, request, display, checkpointer, model)
         except KeyboardInterrupt:
@@ -56,8 +72,9 @@ def fit(choice: FrameChoice, request: FitRequest, out: Path, reporting: Reportin
             fingerprint = fingerprint or fingerprint_of(images, request, model)
             raise save_interrupted(checkpointer, fingerprint, out) from None
         checkpointer.write()
-        write(observed.frame, found, out, display)
-    return exit_code(found)
+        test = test or start_test(frames)
+        report = write(frames, found, test, out, display)
+    return exit_code(report)
 
 
 def check_request(request: FitRequest, image_shape: tuple[int, ...]) -> None:
@@ -102,12 +119,13 @@ def search(
     )
 
 
-def write(frame: Callable[[int], np.ndarray], found: Restarts, out: Path, display: Display) -> None:
-    """Write ``result.npz``, which `jaxem.load` reads, and ``figure.png``; say what was found in short.
+def write(frames: FittedFrames, found: Restarts, test: TestRun | None, out: Path, display: Display) -> Report:
+    """Write ``result.npz``, which `jaxem.load` reads, ``positions.csv`` and ``figure.png``; say what was found.
 
     Args:
-        frame: gives a frame by its number, for the figure.
+        frames: what was fitted, and how.
         found: what to write.
+        test: the detection test that goes on.
         out: the folder.
         display: whom to tell.
     """
@@ -116,20 +134,34 @@ def write(frame: Callable[[int], np.ndarray], found: Restarts, out: Path, displa
     best, runs = found.best, found.runs
     transforms = as_transforms(best.transforms)
     winner = int(best_run(runs))
+    report = assess(frames, found)
     with output_folder(out) as folder:
-        save(folder / "result.npz", found)
+        save(folder / "result.npz", report)
+        write_positions(folder / "positions.csv", frames.numbers, report.assessment.located, transforms)
         shown, position = position_shown(best)
-        figure = summary_figure(frame(shown), position, best.params, runs, winner, transforms)
+        figure = summary_figure(frames.frame(shown), position, best.params, runs, winner, transforms)
         figure.savefig(folder / "figure.png", dpi=DOTS_PER_INCH)
+    if test is not None:
+        try:
+            tested = report.assessment._replace(test=test.result())
+        except KeyboardInterrupt:
+            heard()
+            raise InterruptedRunError(f"interrupted; {out} holds the result, but for the detection test") from None
+        report = report._replace(assessment=tested)
+        with output_folder(out) as folder:
+            save(folder / "result.npz", report)
     lines, facts = describe_findings(best.positions, best.params, transforms)
-    noise_scale, diagnostics = best.params.noise_scale, found.diagnostics
-    contrast, open_positions = float(diagnostics.contrast), float(diagnostics.effective_positions)
-    warnings = found.warnings()
+    assessment, diagnostics = report.assessment, found.diagnostics
+    noise_scale, contrast = best.params.noise_scale, float(assessment.contrast)
+    open_positions = float(diagnostics.effective_positions)
+    remarks = all_remarks(report, frames.request)
+    notes = say_remarks(remarks)
     display.note(
         "result",
         f"best: start {winner + 1}, noise {in_words(noise_scale)}, contrast {contrast:.3g}, "
         f"{open_positions:.2f} positions a frame",
         *lines,
+        *notes,
         start=winner + 1,
         status=Status(int(best.status)).name,
         elbo=float(best.elbo),
@@ -137,16 +169,18 @@ def write(frame: Callable[[int], np.ndarray], found: Restarts, out: Path, displa
         **facts,
         contrast=contrast,
         effective_positions=open_positions,
-        warnings=warnings,
+        p_value=float(assessment.test.p_value),
+        agreement=float(assessment.test.agreement),
+        remarks=[remark.facts() for remark in remarks],
     )
-    for warning in warnings:
-        warn(warning)
-    paths = [str(out / name) for name in ("result.npz", "figure.png")]
-    display.note("wrote", f"wrote {' and '.join(paths)}", paths=paths)
+    paths = [str(out / name) for name in ("result.npz", "positions.csv", "figure.png")]
+    display.note("wrote", f"wrote {listed(paths[:-1], len(paths))} and {paths[-1]}", paths=paths)
+    display.note("verdict", verdict(report))
+    return report
 
 
-def exit_code(found: Restarts) -> int:
-    if (found.runs.status == Status.CONVERGED).any():
-        return 0
-    print("jaxem: no run converged; the best of them was written all the same", file=sys.stderr)
-    return ExitCode.NOTHING_CONVERGED
+def exit_code(report: Report) -> int:
+    if not (report.runs.status == Status.CONVERGED).any():
+        print("jaxem: no run converged; the best of them was written all the same", file=sys.stderr)
+        return ExitCode.NOTHING_CONVERGED
+    return ExitCode.NOTHING_FOUND if test_failed(report.assessment) else ExitCode.DONE

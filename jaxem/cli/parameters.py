@@ -114,7 +114,7 @@ DrawnModelOption = Annotated[
 ]
 ResultArgument = Annotated[Path, typer.Argument(metavar="RESULT", help="The result.npz of jaxem fit.")]
 
-OutOption = Annotated[Path, typer.Option(metavar="DIR", help="Folder for result.npz and figure.png.")]
+OutOption = Annotated[Path, typer.Option(metavar="DIR", help="Folder for result.npz, positions.csv and figure.png.")]
 TablesOutOption = Annotated[Path, typer.Option(metavar="DIR", help="Folder for positions.csv and positions.npz.")]
 FramesOutOption = Annotated[
     Path,
@@ -146,6 +146,12 @@ RestartsOption = Annotated[
 PlainOption = Annotated[
     bool,
     typer.Option("--plain", help="No search: independent EM runs from random starts, as in the literature."),
+]
+UntestedOption = Annotated[
+    bool,
+    typer.Option(
+        "--no-test", help="Do not test whether there is a template at all, which takes as long as the fit itself."
+    ),
 ]
 SeedOption = Annotated[int, typer.Option(metavar="N", parser=whole, help="Seed of all that is random.")]
 HardOption = Annotated[bool, typer.Option("--hard", help="Hard EM: one corner an image instead of probabilities.")]

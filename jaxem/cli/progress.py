@@ -10,8 +10,10 @@ frames    shape, [K, H, W]; dtype. Not of ``jaxem demo``
 resumed   path, the checkpoint gone on from, or null if there was none
 progress  seconds since the beginning, and the fields of `jaxem.Progress`: start, from 1; stage; num_steps; num_left;
           elbo and gain, nats; ended; status, by its name; is_better
-result    start, from 1, of the best; status; elbo, nats; noise_scale; contrast; effective_positions; warnings, a list
+result    start, from 1, of the best; status; elbo, nats; noise_scale; contrast; effective_positions; p_value and
+          agreement of the detection test; remarks, a list of objects with code, grade (note or warning), text, effect
 wrote     paths, a list
+verdict   none besides text
 truth     of ``jaxem demo``
 ========  ==============================================================================================================
 """

@@ -15,12 +15,20 @@ from jaxem.model.predict import Located
 
 def write_located(folder: Path, numbers: Sequence[int], found: Located, transforms: tuple[str, ...]) -> None:
     """``positions.csv`` and ``positions.npz``: what is in each frame, and how surely."""
-    more: dict[str, Any] = {"log_evidence": found.log_evidence, "confidence": found.confidence}
-    if found.presence is not None:
-        more["presence"] = found.presence
-    said: dict[str, Any] = _what_is_said(found.positions, transforms)
-    write_table(folder / "positions.csv", numbers, found.positions, transforms, more)
-    np.savez_compressed(folder / "positions.npz", frame=np.array(numbers), corners=found.corners, **more, **said)
+    write_positions(folder / "positions.csv", numbers, found, transforms)
+    more, said = _how_surely(found), _what_is_said(found.positions, transforms)
+    arrays: dict[str, Any] = {"frame": np.array(numbers), "corners": found.corners, **more, **said}
+    np.savez_compressed(folder / "positions.npz", **arrays)
+
+
+def write_positions(path: Path, numbers: Sequence[int], found: Located, transforms: tuple[str, ...]) -> None:
+    """What is in each frame, and how surely, a row each."""
+    write_table(path, numbers, found.positions, transforms, _how_surely(found))
+
+
+def _how_surely(found: Located) -> dict[str, np.ndarray]:
+    more = {"log_evidence": found.log_evidence, "confidence": found.confidence}
+    return more if found.presence is None else more | {"presence": found.presence}
 
 
 def write_table(

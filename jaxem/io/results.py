@@ -1,7 +1,7 @@
 """Results in files: `save` and `load`, to the bit and without pickle.
 
 A file is an ``.npz`` archive of plain arrays, readable by NumPy alone. Each is named by the fields that lead to it,
-joined by dots, without ``best`` and ``params``; so `Restarts` has ``template``, ``elbo``, ``runs.template``,
+joined by dots, without ``best``, ``params`` and ``found``; so `Restarts` has ``template``, ``elbo``, ``runs.template``,
 ``diagnostics.gap``. One array more, ``jaxem``, says what the file holds, the version of this format, and that of the
 package.
 """
@@ -21,10 +21,13 @@ import jax
 import numpy as np
 
 import jaxem
-from jaxem.assess.significance import NoiseCheck
+from jaxem.assess.assessment import Assessment, Report
+from jaxem.assess.detection import DetectionTest
+from jaxem.assess.residuals import ResidualStatistics
 from jaxem.io.npz import read_arrays
 from jaxem.model.appearances import MIRRORED_AND_TURNED
 from jaxem.model.params import Params, Positions, Posterior
+from jaxem.model.predict import Located
 from jaxem.runtime.files import write_atomically
 from jaxem.runtime.text import listed
 from jaxem.search.restarts import Restarts
@@ -35,10 +38,16 @@ from jaxem.solvers.schedule import Schedule
 FORMAT = 1
 HEADER = "jaxem"
 MOST_LISTED = 5
+# fmt: off
 KINDS = {
-    kind.__name__: kind for kind in (Params, Posterior, Positions, Fit, Schedule, Restarts, Diagnostics, NoiseCheck)
+    kind.__name__: kind
+    for kind in (
+        Params, Posterior, Positions, Located, Schedule, Fit, Restarts, Diagnostics, DetectionTest, ResidualStatistics,
+        Assessment, Report,
+    )
 }
-LEFT_OUT = ("best", "params")
+# fmt: on
+LEFT_OUT = ("best", "params", "found")
 
 # The last axes of each array, in `runs` behind that of the runs; letters stand for sizes, the same letter for the same
 # size. Before them there may be axes of `vmap`, the same ones everywhere in a result. Small letters before a colon are
@@ -61,13 +70,19 @@ AXES = {
     "history": "i",
     "inverse_temperature": "n",
     "prior_smoothing": "n",
-    "noise_gains": "r",
+    "confidence": "K",
+    "presence": "K",
+    "gains": "K",
+    "by_pixel": "HWc:",
+    "by_image": "K",
+    "offsets": "K",
+    "edges": "K",
 }
 OF_POSITIONS, OF_POSTERIORS = {"template": "K", "transform": "K"}, {"absent": "K"}
 SAME_SIZE = {"s": "c", "o": "m"}  # the noise may be one for all channels, the support one for all templates
 OPTIONAL = "mgcso"
-WHOLE = ("num_iterations", "status", "num_scheduled", "corners", "num_agreeing", "num_steps", "num_hidden")
-WHOLE_NUMBERS = (*WHOLE, "best_template", "best_transform", "transform", "transforms")
+COUNTS = ("num_iterations", "num_scheduled", "num_agreeing", "num_steps", "num_hidden", "num_positions")
+WHOLE_NUMBERS = (*COUNTS, "status", "corners", "best_template", "best_transform", "transform", "transforms")
 TRUTHS = ("at_noise_floor", "present")
 
 
@@ -76,8 +91,8 @@ def save(path: str | os.PathLike[str], result: Any) -> None:
 
     Args:
         path: the file, by custom ``.npz``; one that is there is replaced.
-        result: `Params`, `Posterior`, `Positions`, `Fit`, `Schedule`, `Restarts`, `Diagnostics` or `NoiseCheck`, also
-            one with leading axes made by ``vmap``; not while tracing.
+        result: of one of the `KINDS`, such as `Params`, `Fit`, `Restarts` or `Report`; also with leading axes made by
+            ``vmap``; not while tracing.
 
     Returns:
         Nothing.
@@ -231,7 +246,7 @@ def _axes_that_may_be_there() -> Iterator[str]:
 def _axes(kind: type, name: str, there: str) -> str:
     """The last axes of an array, of the optional ones those that are there."""
     field = name.rpartition(".")[2]
-    special = OF_POSITIONS if kind is Positions else OF_POSTERIORS if kind is Posterior else {}
+    special = OF_POSITIONS if _are_positions(kind, name) else OF_POSTERIORS if kind is Posterior else {}
     axes = re.sub("(.):", lambda found: found[1] if found[1] in there else "", special.get(field, AXES.get(field, "")))
     return "R" * name.startswith("runs.") + "".join(SAME_SIZE.get(axis, axis) for axis in axes)
 
@@ -255,17 +270,24 @@ def _sizes(kind: type, arrays: Mapping[str, np.ndarray], there: str) -> tuple[di
     return sizes, len(arrays), None
 
 
+def _are_positions(kind: type, name: str) -> bool:
+    """Whether an array says what is in each image."""
+    return kind in (Positions, Located) or "located" in name.split(".")
+
+
 def _role(kind: type, name: str) -> str:
-    """What an array holds: `Positions` number their templates and transforms in fields named after those."""
+    """What an array holds: positions number their templates and transforms in fields named after those."""
     field = name.rpartition(".")[2]
     return (
-        {"template": "best_template", "transform": "best_transform"}.get(field, field) if kind is Positions else field
+        {"template": "best_template", "transform": "best_transform"}.get(field, field)
+        if _are_positions(kind, name)
+        else field
     )
 
 
 def _check_dtype(kind: type, name: str, array: np.ndarray) -> None:
     field = name.rpartition(".")[2]
-    is_whole = field in WHOLE_NUMBERS or (kind is Positions and field == "template")
+    is_whole = field in WHOLE_NUMBERS or (_are_positions(kind, name) and field == "template")
     expected = "iu" if is_whole else "b" if field in TRUTHS else "fiub"  # given by hand, any number may be whole
     if array.dtype.kind not in expected:
         raise ValueError(f"{name} holds {array.dtype}")

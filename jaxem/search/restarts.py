@@ -24,11 +24,12 @@ from jaxem.ops.windows import Shape
 from jaxem.runtime.arguments import as_count
 from jaxem.runtime.compilation import jit
 from jaxem.runtime.errors import ArgumentTypeError
+from jaxem.runtime.remarks import Grade, Remark
 from jaxem.search.initialization import draw_params, find_crops, read_off
 from jaxem.search.stages import Starts
 from jaxem.search.strategy import Search, run_search
 from jaxem.search.structure import Structure, as_structure
-from jaxem.solvers.diagnostics import Diagnostics, diagnose, warnings
+from jaxem.solvers.diagnostics import Diagnostics, diagnose, remarks
 from jaxem.solvers.em import EM
 from jaxem.solvers.options import EMOptions, em_options
 from jaxem.solvers.result import Fit
@@ -53,9 +54,16 @@ class Restarts(NamedTuple):
     runs: Fit
     diagnostics: Diagnostics
 
+    def remarks(self) -> list[Remark]:
+        """What there is to know of the best run, and reasons not to trust it; of a finished result.
+
+        `jaxem.assess_fit` has more to say, by looking at the images again.
+        """
+        return remarks(self.best, self.diagnostics, len(self.runs.elbo))
+
     def warnings(self) -> list[str]:
-        """Reasons not to trust the best run, a sentence each; of a finished result, not of one being traced."""
-        return warnings(self.best, self.diagnostics, len(self.runs.elbo))
+        """The reasons not to trust it alone, a sentence each."""
+        return [str(remark) for remark in self.remarks() if remark.grade == Grade.WARNING]
 
 
 def fit_restarts(

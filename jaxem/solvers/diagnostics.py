@@ -22,6 +22,7 @@ from jaxem.model.params import Params, pseudo_counts, to_internal_units
 from jaxem.model.workspace import Workspace
 from jaxem.ops import fourier
 from jaxem.ops.windows import coverage_in_stages, roll_up
+from jaxem.runtime.remarks import Remark, warning
 from jaxem.runtime.text import plural
 from jaxem.solvers.result import Fit, Status
 
@@ -151,40 +152,74 @@ def _hidden(counts: jax.Array, params: Params, transforms: tuple[str, ...]) -> j
     return fourier.pairs_of(jnp.sum(spread, axis=0)[None], geometry.image)[0]
 
 
-def warnings(best: Fit, diagnostics: Diagnostics, num_runs: int) -> list[str]:
-    """Reasons not to trust the best of so many runs, a sentence each; none where there is nothing to say against it."""
-    status, num_positions = Status(int(best.status)), best.params.prior.size
-    gap, num_agreeing, _, effective_positions, found_contrast, num_hidden, at_noise_floor = map(float, diagnostics)
-    needed = 2 * math.log(num_positions)
-    the_template = "The template" if best.best_template is None else "A template"
+def remarks(best: Fit, diagnostics: Diagnostics, num_runs: int) -> list[Remark]:
+    """What there is to know of the best of so many runs, and reasons not to trust it, by what the runs themselves say.
+
+    `assess.assessment` says more, by looking at the images again.
+    """
+    return [*_of_the_run(best, diagnostics), *_of_the_model(best, diagnostics, num_runs), *_unused(best)]
+
+
+def _of_the_run(best: Fit, diagnostics: Diagnostics) -> Iterator[Remark]:
+    status, num_hidden = Status(int(best.status)), int(diagnostics.num_hidden)
+    if status != Status.CONVERGED:
+        yield warning("not-converged", f"The best run did not converge. {status.explanation}")
+    if bool(diagnostics.at_noise_floor):
+        yield warning(
+            "noise-floor",
+            "The noise is below what the pixels' numbers resolve; frames all alike leave the template's place open.",
+        )
     # A template as large as the images that goes round their edges is meant to leave no background.
     image_shape = best.params.background.shape[:2]
     covers_all = best.params.prior.shape[-2:] == image_shape and num_hidden == math.prod(image_shape)
-    reasons = {
-        f"The best run did not converge. {status.explanation}": status != Status.CONVERGED,
-        "The noise is below what the pixels' numbers resolve; frames all alike leave the template's place open.": (
-            bool(at_noise_floor)
-        ),
-        f"The template covers {plural(int(num_hidden), 'background pixel')} in every frame; there the mean frame is "
-        "shown.": num_hidden > 0 and not covers_all,
-        f"{the_template} hardly stands out of the noise: its contrast is {found_contrast:.3g}, and what chance finds "
-        f"among {num_positions} positions has {needed:.3g}. jaxem.noise_check tells how likely that is.": (
-            found_contrast < LEAST_RELATIVE_CONTRAST * needed
-        ),
-        f"The frames do not tell where the template is: each leaves {effective_positions:.3g} of {num_positions} "
-        "positions open.": num_positions > 1 and effective_positions > OPEN_POSITIONS_SHARE * num_positions,
-        f"Only one of {num_runs} runs found the best; the next template is {gap:.3g} nats lower. More runs may find "
-        "a better one.": num_runs >= FEWEST_RUNS_TO_COMPARE and num_agreeing == 1 and gap < math.inf,
-    }
-    return [words for words, applies in reasons.items() if applies] + list(_unused(best))
+    if num_hidden > 0 and not covers_all:
+        yield warning(
+            "hidden-background",
+            f"The template covers {plural(num_hidden, 'background pixel')} in every frame; there the mean frame is "
+            "shown.",
+            num_hidden / math.prod(image_shape),
+        )
 
 
-def _unused(best: Fit) -> Iterator[str]:
+def _of_the_model(best: Fit, diagnostics: Diagnostics, num_runs: int) -> Iterator[Remark]:
+    params, num_positions = best.params, best.params.prior.size
+    the_template = "The template" if best.best_template is None else "A template"
+    found, needed = float(diagnostics.contrast), 2 * math.log(num_positions)
+    # Even at known places the mean of so many windows differs from the template by noise.
+    own_noise = params.template.size / max(1, len(best.corners))
+    if found < LEAST_RELATIVE_CONTRAST * needed + own_noise:
+        yield warning(
+            "low-contrast",
+            f"{the_template} hardly stands out of the noise: its contrast is {found:.3g}, of which {own_noise:.3g} is "
+            f"noise of its own, and what chance finds among {num_positions} positions has {needed:.3g}. "
+            f"jaxem.detection_test tells whether there is one.",
+            found,
+        )
+    effective_positions = float(diagnostics.effective_positions)
+    if num_positions > 1 and effective_positions > OPEN_POSITIONS_SHARE * num_positions:
+        yield warning(
+            "open-positions",
+            f"The frames do not tell where the template is: each leaves {effective_positions:.3g} of {num_positions} "
+            "positions open.",
+            effective_positions / num_positions,
+        )
+    gap = float(diagnostics.gap)
+    if num_runs >= FEWEST_RUNS_TO_COMPARE and int(diagnostics.num_agreeing) == 1 and gap < math.inf:
+        yield warning(
+            "runs-disagree",
+            f"Only one of {num_runs} runs found the best; the next template is {gap:.3g} nats lower. More runs may "
+            "find a better one.",
+            gap,
+        )
+
+
+def _unused(best: Fit) -> Iterator[Remark]:
     """Which templates hardly any image shows, and whether hardly any shows one."""
     params, num_images = best.params, len(best.corners)
     if params.template.ndim > params.background.ndim:
         shares = np.asarray(params.prior).reshape(len(params.prior), -1).sum(axis=1)
         for number in np.flatnonzero(num_images * shares < 1):
-            yield f"Template {number} is in hardly any frame; look for fewer templates."
+            words = f"Template {number} is in hardly any frame; look for fewer templates."
+            yield warning("unused-template", words, float(shares[number]))
     if params.absent is not None and num_images * (1 - float(params.absent)) < 1:
-        yield "Hardly any frame shows a template."
+        yield warning("nothing-present", "Hardly any frame shows a template.", 1 - float(params.absent))

@@ -1,0 +1,166 @@
+"""What ``jaxem fit`` claims of a result, and the sentence that it ends with."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+
+from jaxem.assess.assessment import Assessment, Report, assess_fit
+from jaxem.assess.detection import FEWEST_IMAGES, DetectionTest, detection_test
+from jaxem.assess.remarks import LARGEST_P_VALUE
+from jaxem.cli.requests import FitRequest
+from jaxem.cli.text import warn
+from jaxem.runtime.remarks import Grade, Remark, note
+from jaxem.search.restarts import DEFAULT_SEARCH, Restarts
+
+# Of so few pixels the test takes less time than compiling it does, and is made beside the search.
+FEW_PIXELS = 2**22
+TEST_KEY = 1  # what the key of the search is folded with for the test
+
+
+class FittedFrames(NamedTuple):
+    """What is fitted, and how.
+
+    =======  ========================  ========================================================
+    field    type                      meaning
+    =======  ========================  ========================================================
+    images   (K, H, W) or              pixel values
+             (K, H, W, C)
+    frame    function of a number      one of the frames as it is shown
+    numbers  K                         their numbers in the file
+    request  `FitRequest`              what was asked for
+    model    options                   what the library is told besides, by its own names
+    =======  ========================  ========================================================
+    """
+
+    images: np.ndarray
+    frame: Callable[[int], np.ndarray]
+    numbers: Sequence[int]
+    request: FitRequest
+    model: Mapping[str, Any]
+
+
+class TestRun:
+    """A detection test that is made in a thread of its own, from now on.
+
+    Args:
+        run: makes it.
+    """
+
+    def __init__(self, run: Callable[[], DetectionTest]) -> None:
+        self.found: DetectionTest | None = None
+        self.error: BaseException | None = None
+        self.run = run
+        self.thread = threading.Thread(target=self._work, daemon=True)
+        self.thread.start()
+
+    def _work(self) -> None:
+        try:
+            self.found = self.run()
+        except BaseException as error:  # raised where the result is wanted
+            self.error = error
+
+    def result(self) -> DetectionTest:
+        """Wait for it."""
+        while self.thread.is_alive():
+            self.thread.join(0.2)  # so that a request to stop is heard
+        if self.error is not None:
+            raise self.error
+        assert self.found is not None
+        return self.found
+
+
+def start_test(frames: FittedFrames) -> TestRun | None:
+    """The detection test that belongs to a request, begun; None where it was not asked for, or there are too few."""
+    request = frames.request
+    if not request.test or len(frames.images) < FEWEST_IMAGES:
+        return None
+
+    def run() -> DetectionTest:
+        found = detection_test(
+            jax.random.fold_in(jax.random.key(request.seed), TEST_KEY),
+            frames.images,
+            request.template_shape,
+            num_restarts=request.num_restarts,
+            hard=request.hard,
+            prior_smoothing=request.prior_smoothing,
+            max_iterations=request.max_iterations,
+            tolerance=request.tolerance,
+            search=None if request.plain else DEFAULT_SEARCH,
+            **frames.model,
+        )
+        host: DetectionTest = jax.device_get(jax.block_until_ready(found))
+        return host
+
+    return TestRun(run)
+
+
+def assess(frames: FittedFrames, found: Restarts) -> Report:
+    """A result with what may be claimed of it without a test."""
+    model = frames.model
+    assessment: Assessment = jax.device_get(
+        assess_fit(
+            frames.images,
+            found,
+            weights=model.get("weights"),
+            frame_weights=model.get("frame_weights"),
+            fixed=tuple(model.get("fixed", ())),
+        )
+    )
+    return Report(found, assessment)
+
+
+def all_remarks(report: Report, request: FitRequest) -> list[Remark]:
+    """What is said of a result."""
+    remarks = report.remarks()
+    count = len(report.best.corners)
+    if request.test and count < FEWEST_IMAGES:
+        words = f"{count} frames are too few to test whether there is a template at all; it takes {FEWEST_IMAGES}."
+        remarks.append(note("too-few-to-test", words, count))
+    return remarks
+
+
+def say_remarks(remarks: list[Remark]) -> list[str]:
+    """Warn of what not to believe; give back lines on what is good to know."""
+    for remark in remarks:
+        if remark.grade == Grade.WARNING:
+            warn(str(remark))
+    return [f"note: {remark}" for remark in remarks if remark.grade == Grade.NOTE]
+
+
+def test_failed(assessment: Assessment) -> bool:
+    """Whether there was a test, and it found nothing."""
+    return float(assessment.test.p_value) > LARGEST_P_VALUE
+
+
+def verdict(report: Report) -> str:
+    """The result in one sentence for everybody."""
+    assessment = report.assessment
+    located, count = assessment.located, len(report.best.corners)
+    p_value = float(assessment.test.p_value)
+    if test_failed(assessment):
+        return (
+            f"Not found: what was fitted explains frames that it has not seen no better than noise does "
+            f"(noise alone would look like this in {_in_a_hundred(p_value)} of 100 cases)."
+        )
+    present = np.ones(count, bool) if located.present is None else np.asarray(located.present)
+    right = float(np.asarray(located.confidence)[present].mean()) if present.any() else 0.0
+    frames = f"all {count} frames" if present.all() else f"{int(present.sum())} of {count} frames"
+    sure = f"about {_in_a_hundred(right)} of 100 places are right" if present.any() else "none of them surely"
+    if np.isnan(p_value):
+        return f"Found in {frames}; {sure}. Whether chance alone would give it was not tested."
+    alone = f"noise alone would look like this in {_in_a_hundred(p_value)} of 100 cases"
+    doubts = any(remark.grade == Grade.WARNING for remark in report.remarks())
+    but = " But see the warnings." if doubts else ""
+    return f"Found in {frames}; {sure}, if the noise is as the model says; {alone}.{but}"
+
+
+def _in_a_hundred(share: float) -> str:
+    hundred = 100 * share
+    if 99 < hundred < 99.95:
+        return f"{hundred:.1f}"
+    return f"{hundred:.0f}" if hundred >= 1 else f"{hundred:.1g}"
