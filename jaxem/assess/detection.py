@@ -1,4 +1,4 @@
-"""Is there a template at all? A test that asks little of the noise, and how far two halves of the images agree.
+"""Is there a template at all? A test that asks little of the noise, and how far parts of the images agree.
 
 Source: ``docs/statistics.md``, *Detection test*.
 """
@@ -31,8 +31,10 @@ from jaxem.search.structure import Structure
 from jaxem.solvers.options import EMOptions
 
 FEWEST_IMAGES = 8  # of fewer, signs can hardly be drawn in twenty ways
+# Fewer images are taken in quarters and not in halves, up to four times as many where they have so few pixels.
+FEW_IMAGES, FEW_PIXELS = 64, 2**22
 NUM_SIGN_FLIPS = 999
-UNIFORM_SHARE = 0.1  # of the prior under which the other half is looked at
+UNIFORM_SHARE = 0.1  # of the prior under which images are looked at that were not fitted
 
 
 class DetectionTest(NamedTuple):
@@ -42,10 +44,10 @@ class DetectionTest(NamedTuple):
     field        shape   meaning, unit
     ===========  ======  ==========================================================================================
     p_value      ()      how often noise alone would give so large a z
-    z            ()      how much likelier the images of one half are under the other's template than their mirror
-                         images, in standard errors
-    agreement    ()      share of the images which the templates of both halves put at the same place, but for one
-                         shift of all
+    z            ()      how much likelier images are under a template from other images than their mirror images, in
+                         standard errors
+    agreement    ()      share of the images whose place a template from other images confirms, but for one shift
+                         of all; of two halves the share for which their templates agree
     gains        (K,)    log evidence of each image less that of its mirror image, nats; NaN of one that was left
                          over
     ===========  ======  ==========================================================================================
@@ -79,15 +81,16 @@ def detection_test(
     transforms: Any = IDENTITY,
     fixed: Mapping[str, Any] | None = None,
 ) -> DetectionTest:
-    """Test whether the images hold a template: by fitting one half, and by mirror images of the other half's noise.
+    """Test whether the images hold a template: by fitting some, and by mirror images of the others' noise.
 
     Where there is no template, an image's deviation from the mean image is as likely as its negative, once each pixel's
-    values have been given a normal distribution. So a template found in one half explains the images of the other no
-    better than their mirror images. Correlation between pixels, heavy tails, and noise that is stronger in one place
+    values have been given a normal distribution. So a template found in other images explains an image no better than
+    its mirror image. Each half of the images is fitted for the other half, and where there are few images three quarters
+    for each quarter. Correlation between pixels, heavy tails, and noise that is stronger in one place
     make no difference to that; drift of the brightness does, and so do images that repeat.
 
     Args:
-        key: random key, for the halves, the searches and the signs.
+        key: random key, for the parts, the searches and the signs.
         images: (K, H, W) or (K, H, W, C), pixel values, K at least 8; integers are promoted.
         template_shape: (h, w) (static).
         block_size: so many images in a row stay together, where neighbours repeat each other (static).
@@ -142,7 +145,7 @@ def detection_test(
         fixed=fixed,
     )
     if frames.num_images < FEWEST_IMAGES * block_size:
-        at_least = f"{FEWEST_IMAGES * block_size} at least, for halves to be compared"
+        at_least = f"{FEWEST_IMAGES * block_size} at least, for parts to be compared"
         raise ArgumentValueError("images", f"must be {at_least}, but are {frames.num_images}.")
     return _detection_test(
         key, frames, structure, options, block_size=block_size, num_restarts=num_restarts, search=search
@@ -159,43 +162,51 @@ def _detection_test(
     num_restarts: int,
     search: Search | None,
 ) -> DetectionTest:
-    order_key, sign_key, *keys = jax.random.split(key, 4)
-    numbers = _two_halves(order_key, frames.num_images, block_size)
+    num_folds = _num_folds(frames, frames.num_images // block_size)
+    order_key, sign_key, *keys = jax.random.split(key, 2 + num_folds)
+    numbers = _folds(order_key, frames.num_images, block_size, num_folds)
+    others = jnp.stack([jnp.delete(numbers, fold, axis=0).ravel() for fold in range(num_folds)])
     whole = frames._replace(pixels=normal_scores(frames))
 
-    def half(numbers: jax.Array) -> Frames:
+    def some(numbers: jax.Array) -> Frames:
         return whole.batch(jax.tree.map(lambda leaf: leaf[numbers], whole.own))
 
     def fitted(inputs: tuple[jax.Array, jax.Array]) -> Params:
         key, numbers = inputs
-        workspace = make_workspace(half(numbers), options.batch_size)
+        workspace = make_workspace(some(numbers), options.batch_size)
         starts = starting_points(key, num_restarts, workspace, structure, search)
         return find_best(workspace, starts, 1, search, options).best.params
 
     # In a loop, so that the search is compiled once.
-    params = lax.map(fitted, (jnp.stack(keys), numbers))
-    crossed = jax.tree.map(lambda leaf: leaf[::-1], params)
+    params = lax.map(fitted, (jnp.stack(keys), others))
 
-    def looked_at(inputs: tuple[Params, jax.Array]) -> tuple[jax.Array, Hypotheses]:
-        return _look_at(half(inputs[1]), inputs[0], params, options)
+    def looked_at(inputs: tuple[jax.Array, Params, Params]) -> tuple[jax.Array, Hypotheses]:
+        numbers, held_out, other = inputs
+        return _look_at(some(numbers), held_out, other, options)
 
-    gains, best = lax.map(looked_at, (crossed, numbers))
+    following = jax.tree.map(lambda leaf: jnp.roll(leaf, -1, axis=0), params)
+    gains, best = lax.map(looked_at, (numbers, params, following))
     counts = frames.counts(jnp.ones(frames.num_images, gains.dtype))[numbers]
     z, p_value = _mirror_test(sign_key, gains, counts, block_size)
     by_image = jnp.full(frames.num_images, jnp.nan, gains.dtype).at[numbers.ravel()].set(gains.ravel())
-    # The first axis is that of the halves of the images, the second that of the models.
-    first, second = (
-        jax.tree.map(lambda leaf, model=model: leaf[:, model].reshape(-1, *leaf.shape[3:]), best) for model in (0, 1)
-    )
-    return DetectionTest(p_value, z, _share_alike(first, second, params.prior), by_image)
+    first, second = (jax.tree.map(lambda leaf, model=model: leaf[:, model], best) for model in (0, 1))
+    alike, counted = lax.map(lambda both: _count_alike(both[0], both[1], params.prior), (first, second))
+    agreement = jnp.sum(alike) / jnp.maximum(jnp.sum(counted), 1)
+    return DetectionTest(p_value, z, agreement.astype(z.dtype), by_image)
 
 
-def _two_halves(key: jax.Array, num_images: int, block_size: int) -> jax.Array:
-    """Numbers of the images in each of two random halves, (2, n), blocks of images in a row staying together."""
+def _num_folds(frames: Frames, num_blocks: int) -> int:
+    """Four where there are few images, of which half would often be too few; they are looked at soon, too."""
+    few = num_blocks < FEW_IMAGES or (num_blocks < 4 * FEW_IMAGES and frames.pixels.size < FEW_PIXELS)
+    return 4 if few else 2
+
+
+def _folds(key: jax.Array, num_images: int, block_size: int, num_folds: int) -> jax.Array:
+    """Numbers of the images in each of some random parts, (F, n), blocks of images in a row staying together."""
     num_blocks = num_images // block_size
-    in_half = num_blocks // 2
-    blocks = jax.random.permutation(key, num_blocks)[: 2 * in_half].reshape(2, in_half, 1)
-    return (blocks * block_size + jnp.arange(block_size)[None, None]).reshape(2, -1)
+    size = num_blocks // num_folds
+    blocks = jax.random.permutation(key, num_blocks)[: num_folds * size].reshape(num_folds, size, 1)
+    return (blocks * block_size + jnp.arange(block_size)[None, None]).reshape(num_folds, -1)
 
 
 def normal_scores(frames: Frames) -> jax.Array:
@@ -229,7 +240,7 @@ def _middle_ranks(values: jax.Array) -> jax.Array:
     return ranks
 
 
-def _look_at(frames: Frames, other: Params, both: Params, options: EMOptions) -> tuple[jax.Array, Hypotheses]:
+def _look_at(frames: Frames, held_out: Params, next_one: Params, options: EMOptions) -> tuple[jax.Array, Hypotheses]:
     """How images of one half look to what was fitted to the other, and where both models, stacked, put the template.
 
     Returns:
@@ -238,8 +249,9 @@ def _look_at(frames: Frames, other: Params, both: Params, options: EMOptions) ->
     """
     batch_size = min(options.batch_size, frames.num_images)
     images = center(frames, batch_size)
-    mixed = (1 - UNIFORM_SHARE) * other.prior + UNIFORM_SHARE * with_uniform_prior(other).prior
-    other, flat = other._replace(prior=mixed), jax.vmap(with_uniform_prior)(both)
+    mixed = (1 - UNIFORM_SHARE) * held_out.prior + UNIFORM_SHARE * with_uniform_prior(held_out).prior
+    other = held_out._replace(prior=mixed)
+    flat = jax.tree.map(lambda *leaves: jnp.stack(leaves), *map(with_uniform_prior, (held_out, next_one)))
     # Four views of each image: as it is to both models, and it and its mirror image to the other one.
     models = jax.tree.map(lambda flat, other: jnp.concatenate([flat, other[None], other[None]]), flat, other)
     internal = jax.vmap(lambda one: to_internal_units(one, images))(models)
@@ -273,13 +285,13 @@ def _look_at(frames: Frames, other: Params, both: Params, options: EMOptions) ->
 
 def _mirror_test(key: jax.Array, gains: jax.Array, counts: jax.Array, block_size: int) -> tuple[jax.Array, jax.Array]:
     """z of both halves' mean gains together, and how often random signs of the blocks give as much."""
-    sums = jnp.sum((gains * counts).reshape(2, -1, block_size), axis=2)
+    sums = jnp.sum((gains * counts).reshape(len(gains), -1, block_size), axis=2)
 
     def statistic(sums: jax.Array) -> jax.Array:
-        """(..., 2, n) -> (...)."""
+        """(..., F, n) -> (...)."""
         mean, num = jnp.mean(sums, axis=-1), sums.shape[-1]
         spread = jnp.sqrt(jnp.sum((sums - mean[..., None]) ** 2, axis=-1) / (num - 1) / num)
-        return jnp.sum(jnp.where(spread > 0, mean / jnp.where(spread > 0, spread, 1), 0), axis=-1) / 2**0.5
+        return jnp.sum(jnp.where(spread > 0, mean / jnp.where(spread > 0, spread, 1), 0), axis=-1) / len(gains) ** 0.5
 
     z = statistic(sums)
     signs = jax.random.rademacher(key, (NUM_SIGN_FLIPS, *sums.shape), sums.dtype)
@@ -287,10 +299,11 @@ def _mirror_test(key: jax.Array, gains: jax.Array, counts: jax.Array, block_size
     return z, (1 + as_large) / (1 + NUM_SIGN_FLIPS)
 
 
-def _share_alike(first: Hypotheses, second: Hypotheses, priors: jax.Array) -> jax.Array:
-    """The share of the images that two models put at the same place, by how each names templates and shifts.
+def _count_alike(first: Hypotheses, second: Hypotheses, priors: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """How many images two models put at the same place, by how each names templates and shifts, and of how many.
 
-    Of all that one model says alike, what the other says most often counts as the same.
+    Of all images that the first model says the same of, what the second says most often counts as the same. One image
+    always does, and is left out of both numbers.
     """
     rows, columns = priors.shape[-2:]
     num_appearances = priors[0].size // (rows * columns)
@@ -310,5 +323,5 @@ def _share_alike(first: Hypotheses, second: Hypotheses, priors: jax.Array) -> ja
     run = jnp.concatenate([ones[:1], jnp.cumsum(changes.astype(jnp.int32))])
     lengths = jax.ops.segment_sum(both.astype(jnp.int32), run, len(ones))[run]
     longest = jax.ops.segment_max(jnp.where(both, lengths, 0), kind, num_appearances)
-    alike = jnp.sum(jnp.maximum(longest, 0))
-    return alike / jnp.maximum(jnp.sum(either), 1)
+    others = jnp.sum(jnp.maximum(longest - 1, 0))
+    return others, jnp.sum(either) - jnp.sum((longest > 0).astype(jnp.int32))

@@ -5,6 +5,7 @@ Source: ``docs/statistics.md``, *Leave one out* and *Standard errors*.
 
 from __future__ import annotations
 
+import math
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -17,12 +18,17 @@ from jaxem.model.appearances import IDENTITY, as_transforms
 from jaxem.model.checks import as_fixed, as_params
 from jaxem.model.frames import Frames, as_frames
 from jaxem.model.likelihood import positions_of
-from jaxem.model.params import Params, to_internal_units, with_axes_of
+from jaxem.model.params import Params, num_hypotheses, to_internal_units, with_axes_of
 from jaxem.model.predict import Located
+from jaxem.model.steps import expectation
 from jaxem.model.workspace import Workspace, make_workspace
 from jaxem.runtime.arguments import as_count
 from jaxem.runtime.compilation import jit
 from jaxem.solvers.options import cheapest_batch_size
+
+# Where contrast is so many times what chance has, half of the fits are right; and how soon more and fewer are. Measured
+# over random problems: see ``bench/README.md``, *Honesty*.
+TRUSTED_CONTRAST, TRUST_WIDTH = 1.2, 0.08
 
 
 class Evaluation(NamedTuple):
@@ -33,7 +39,8 @@ class Evaluation(NamedTuple):
     ===============  =========  =============================================================================
     located          `Located`  where the template is in each image by the estimates of all others
     contrast         ()         |F - B under it|^2 / s^2 as far as images show it that F was not learned from:
-                                noise that the template has fitted does not count
+                                noise that the template has fitted does not count, and correlated noise as
+                                much as the template's filter sees of it
     noise_scale      () or      noise corrected for what template and background have fitted of it, pixel
                      (C,)       value
     standard_errors  `Params`   standard errors of template, background and noise, pixel value; NaN where
@@ -146,9 +153,16 @@ def _evaluate(
 ) -> Evaluation:
     workspace = make_workspace(frames, batch_size)
     internal = to_internal_units(params, workspace.images)
-    left, certainty = leave_one_out(workspace, internal, flat=flat, transforms=transforms, fixed=fixed)
+    expected = expectation(workspace, internal, hard=False, transforms=transforms)
+    residuals = residual_statistics(workspace, internal, expected.best, transforms)
+    inflation = jnp.maximum(residuals.inflation, 1)
+    left, certainty = leave_one_out(
+        workspace, internal, expected.statistics, inflation, flat=flat, transforms=transforms, fixed=fixed
+    )
+    contrast = _contrast(workspace, left) / inflation
+    confidence = _trust(contrast, num_hypotheses(params)) * jnp.exp(-left.log_mass)
     corners, _, template, transform, present = positions_of(left.best, None, params, transforms)
-    said: Any = (corners, left.log_evidence, jnp.exp(-left.log_mass), template, transform, present, left.presence)
+    said: Any = (corners, left.log_evidence, confidence, template, transform, present, left.presence)
     correction = jnp.ones_like(params.noise_scale)
     if "noise_scale" not in fixed:
         correction = correction * noise_correction(
@@ -156,9 +170,8 @@ def _evaluate(
         )
     scale = correction * internal.noise_scale
     errors = _standard_errors(workspace, internal, certainty, scale, correction, fixed)
-    residuals = residual_statistics(workspace, internal, left.own, transforms)
     unit = workspace.images.scale
-    return Evaluation(Located(*said), _contrast(workspace, left), unit * scale, _like(errors, params, unit), residuals)
+    return Evaluation(Located(*said), contrast, unit * scale, _like(errors, params, unit), residuals)
 
 
 def _contrast(workspace: Workspace, left: LeftOut) -> jax.Array:
@@ -172,6 +185,17 @@ def _contrast(workspace: Workspace, left: LeftOut) -> jax.Array:
     total = jnp.sum(counts)
     squared = jnp.maximum(product, 0) ** 2 / jnp.where(power > 0, power, 1)
     return jnp.where((power > 0) & (total > 0), squared / jnp.where(total > 0, total, 1), 0)
+
+
+def _trust(contrast: jax.Array, num_hypotheses: int) -> jax.Array:
+    """How likely it is that the template is more than noise, by how far its contrast is above what chance has.
+
+    A template that was fitted to noise has about 2 ln(number of hypotheses), and posteriors that do not know it.
+    """
+    if num_hypotheses < 2:
+        return jnp.ones_like(contrast)
+    relative = contrast / (2 * math.log(num_hypotheses))
+    return jax.nn.sigmoid((relative - TRUSTED_CONTRAST) / TRUST_WIDTH)
 
 
 def _standard_errors(

@@ -17,7 +17,7 @@ from jaxem.model.likelihood import Hypotheses, channel_variances, shared_terms
 from jaxem.model.objective import seen_weight, visible_weight
 from jaxem.model.params import Params
 from jaxem.model.statistics import SufficientStatistics, UnnormalizedPosterior
-from jaxem.model.steps import batch_statistics, expectation, finalize, log_evidence, posterior
+from jaxem.model.steps import batch_statistics, finalize, log_evidence, posterior
 from jaxem.model.workspace import ImageTotals, Workspace, with_own_spectra
 from jaxem.ops import fourier
 from jaxem.ops.batching import over_batches, unbatch
@@ -33,8 +33,7 @@ class LeftOut(NamedTuple):
     ============  =================  =====================================================================
     field         shape              meaning, unit
     ============  =================  =====================================================================
-    own           `Hypotheses`       the likeliest hypothesis of each by the model that has seen it
-    best          `Hypotheses`       the likeliest by the estimates of all others
+    best          `Hypotheses`       the likeliest hypothesis of each
     log_mass      (K,)               -ln of its probability, nats
     log_evidence  (K,)               log density of each image, nats
     product       (K,)               sum over the window there of (X_k - B) (F - B) / s^2: |F - B|^2 / s^2 on
@@ -44,7 +43,6 @@ class LeftOut(NamedTuple):
     ============  =================  =====================================================================
     """
 
-    own: Hypotheses
     best: Hypotheses
     log_mass: jax.Array
     log_evidence: jax.Array
@@ -72,36 +70,45 @@ class Certainty(NamedTuple):
 
 
 def leave_one_out(
-    workspace: Workspace, params: Params, *, flat: bool, transforms: tuple[str, ...], fixed: tuple[str, ...]
+    workspace: Workspace,
+    params: Params,
+    theirs: SufficientStatistics,
+    inflation: jax.Array,
+    *,
+    flat: bool,
+    transforms: tuple[str, ...],
+    fixed: tuple[str, ...],
 ) -> tuple[LeftOut, Certainty]:
     """Posterior of each image by the estimates of all others, to be traced.
 
     Args:
         workspace: the images that the parameters were fitted to.
         params: those, in internal units.
+        theirs: the statistics of all images there.
+        inflation: variance of what the template's filter sees of the noise, over that of white noise: log odds are
+            divided by it.
         flat: whether all corners count as equally likely, or as often as other images show them (static).
         transforms: that templates may be under (static).
         fixed: fields that were known and not learned from these images (static).
     """
     images, totals, _ = workspace
     geometry, supports = geometry_of(params), appearances_of(params, transforms).supports
-    theirs = expectation(workspace, params, hard=False, transforms=transforms).statistics
     shared = shared_terms(images, params, transforms)
     scene = _Scene(images, totals, params, theirs, transforms, fixed, flat)
 
     def of_one(own: Any) -> tuple[LeftOut, jax.Array]:
         one = with_own_spectra(images._replace(frames=images.frames.batch(jax.tree.map(lambda leaf: leaf[None], own))))
         counts = one.frames.counts(jnp.ones(1, params.template.dtype))
-        found, seen = posterior(one, shared, geometry, hard=False)
+        found, _ = posterior(one, shared, geometry, hard=False)
         assert isinstance(found, UnnormalizedPosterior)
         sums = batch_statistics(one, found, counts, geometry, len(params.prior), shared.kernels.supports)
         mine = finalize(one, sums, geometry, supports, hard=False, transforms=transforms)
         others = scene.without(one, counts[0], mine)
-        terms = shared_terms(one, others, transforms)
+        tempered = others._replace(noise_scale=others.noise_scale * jnp.sqrt(inflation))
+        terms = shared_terms(one, tempered, transforms)
         left, summary = posterior(one, terms, geometry, hard=False)
         assert isinstance(left, UnnormalizedPosterior)
         said = LeftOut(
-            seen.best,
             summary.best,
             summary.log_mass,
             log_evidence(one, others, summary, transforms),

@@ -20,6 +20,7 @@ from jaxem.runtime.text import listed, plural
 
 LARGEST_P_VALUE = 0.05
 LEAST_AGREEMENT, LEAST_CONFIDENCE = 0.5, 0.6
+LEAST_RELATIVE_CONTRAST = 1.65  # times what chance finds; see ``bench/README.md``, *Honesty*
 MOST_LISTED = 3  # frames named in a sentence
 CHANCE = 4.0  # standard deviations beyond which nothing happens by chance
 
@@ -70,7 +71,7 @@ def place_remarks(located: Located, test: DetectionTest) -> Iterator[Remark]:
 def contrast_remarks(found: float, num_positions: int) -> Iterator[Remark]:
     """Whether the template stands out of the noise, its own noise left out."""
     least = 2 * math.log(num_positions)
-    if found < 2 * least:
+    if found < LEAST_RELATIVE_CONTRAST * least:
         yield warning(
             "low-contrast",
             f"The template hardly stands out of the noise: its contrast is {found:.3g}, what chance finds among "

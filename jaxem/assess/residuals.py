@@ -16,7 +16,9 @@ from jaxem.model.images import CenteredImages
 from jaxem.model.likelihood import Hypotheses, channel_variances, errors_at
 from jaxem.model.params import Params
 from jaxem.model.workspace import Workspace
+from jaxem.ops import fourier
 from jaxem.ops.batching import over_batches, unbatch
+from jaxem.ops.windows import unroll, window_sums_in_stages
 
 SMALLEST_SHARE_OF_VARIANCE = 0.01  # a pixel without noise of its own counts as if it had so much of the mean
 
@@ -33,6 +35,7 @@ class ResidualStatistics(NamedTuple):
     correlation_down   ()            correlation with the next pixel down the column, less the offsets' share
     correlation_along  ()            the same along the row
     correlation_next   ()            the same of a pixel in one image with itself in the next
+    inflation          ()            variance of what the template as a filter sees of them over that of white noise
     by_pixel           (H, W) or     variance of each pixel over the images; one is as the model says
                        (H, W, C)
     by_image           (K,)          variance over the pixels of each image
@@ -48,6 +51,7 @@ class ResidualStatistics(NamedTuple):
     correlation_down: jax.Array
     correlation_along: jax.Array
     correlation_next: jax.Array
+    inflation: jax.Array
     by_pixel: jax.Array
     by_image: jax.Array
     offsets: jax.Array
@@ -61,6 +65,7 @@ class _Sums(NamedTuple):
     down: jax.Array  # (2,): products of neighbours, and how many
     along: jax.Array
     following: jax.Array
+    filtered: jax.Array  # (2,): squares of what the filter sees, and what they would be of white noise
     squares: jax.Array  # (C, H, W)
     counts: jax.Array
 
@@ -77,6 +82,8 @@ def residual_statistics(
         transforms: that templates may be under (static).
     """
     images = workspace.images
+
+    stands_out = _stands_out(params)
 
     def standardized(own: Any, where: Hypotheses, weights: jax.Array) -> tuple[CenteredImages, jax.Array, jax.Array]:
         """Residuals (n, C, H, W) in units of their own noise, and which of them count."""
@@ -98,6 +105,7 @@ def residual_statistics(
             _products(errors[:, :, :-1], errors[:, :, 1:], seen[:, :, :-1] * seen[:, :, 1:]),
             _products(errors[..., :-1], errors[..., 1:], seen[..., :-1] * seen[..., 1:]),
             _products(paired[0][:-1], paired[0][1:], paired[1][:-1] * paired[1][1:]),
+            _filtered(errors, seen, stands_out, params),
             jnp.sum(errors**2, axis=0),
             jnp.sum(seen, axis=0),
         )
@@ -130,11 +138,33 @@ def residual_statistics(
         correlation(sums.down, jnp.mean(offsets**2)),
         correlation(sums.along, jnp.mean(offsets**2)),
         correlation(sums.following, jnp.mean(offsets[1:] * offsets[:-1]) if len(offsets) > 1 else 0.0),
+        sums.filtered[0] / jnp.where(sums.filtered[1] > 0, sums.filtered[1], 1) / variance,
         _channels_last(jnp.where(sums.counts > 0, by_pixel, jnp.nan), images),
         squares / jnp.where(count > 0, count, 1),
         offsets,
         unbatch(edges, images.frames.num_images),
     )
+
+
+def _stands_out(params: Params) -> jax.Array:
+    """The templates less the mean of the background under them, in units of the noise, (M, C, h, w)."""
+    geometry = geometry_of(params)
+    behind = window_sums_in_stages(unroll(params.background, geometry), geometry.positions)
+    behind = behind / math.prod(geometry.positions)
+    found = (params.template - behind[None]) / jnp.sqrt(channel_variances(params))[:, None, None]
+    return found if params.opacity is None else params.opacity * found
+
+
+def _filtered(errors: jax.Array, seen: jax.Array, filters: jax.Array, params: Params) -> jax.Array:
+    geometry = geometry_of(params)
+    shape = geometry.image
+
+    def correlated(images: jax.Array, filters: jax.Array) -> jax.Array:
+        spectra = fourier.transform_pairs(images, shape)
+        found = fourier.correlate_pairs(spectra, fourier.transform_template(filters, shape))
+        return fourier.pairs_of(found, geometry.positions)[: len(images)]
+
+    return jnp.stack([jnp.sum(correlated(errors, filters) ** 2), jnp.sum(correlated(seen, filters**2))])
 
 
 def _channels_last(by_pixel: jax.Array, images: CenteredImages) -> jax.Array:
