@@ -15,7 +15,6 @@ import numpy as np
 import planted
 
 import jaxem
-from jaxem.assess.assessment import assess_fit
 
 SHAPES = (((24, 24), (8, 8)), ((40, 32), (9, 13)))
 COUNTS = (20, 50, 100, 200, 400)
@@ -29,7 +28,9 @@ def draw_case(rng):
     picture = rng.choice(["face", "cat", "texture", "noise"])
     contrast = float(np.exp(rng.uniform(np.log(8), np.log(250))))
     count = int(rng.choice(COUNTS))
-    return planted.Case(picture, contrast, count, image_shape, template_shape, "uniform", flat, int(rng.integers(2**31)))
+    return planted.Case(
+        picture, contrast, count, image_shape, template_shape, "uniform", flat, int(rng.integers(2**31))
+    )
 
 
 def common_shift(found, true):
@@ -55,12 +56,13 @@ def look_at(case):
     """What is found in one problem, and what is said of it."""
     problem = planted.make(case)
     found = jaxem.fit_restarts(jax.random.key(0), problem.images, case.template_shape)
-    assessment = assess_fit(problem.images, found, key=jax.random.key(1))
+    test = jaxem.detection_test(jax.random.key(1), problem.images, case.template_shape)
+    report = jaxem.Report(found, jaxem.assess_fit(problem.images, found, test=test))
+    assessment = report.assessment
     shift, right = common_shift(assessment.located.corners, problem.corners)
     own_shift, own_right = common_shift(found.best.corners, problem.corners)
     error = template_error(problem, found.best.params.template, own_shift)
     bad = error > 6 or own_right.mean() < 0.5
-    remarks = [*found.remarks(), *assessment.remarks()]
     return {
         "case": case._asdict(),
         "confidence": np.asarray(assessment.located.confidence).round(4).tolist(),
@@ -68,10 +70,10 @@ def look_at(case):
         "right_share": float(own_right.mean()),
         "error": error,
         "verdict": "bad" if bad else "good" if error < 2 else "between",
-        "codes": [remark.code for remark in remarks if remark.grade == "warning"],
+        "codes": [remark.code for remark in report.remarks() if remark.grade == "warning"],
         "p_value": float(assessment.test.p_value),
         "agreement": float(assessment.test.agreement),
-        "contrast": float(np.mean(assessment.contrast)),
+        "contrast": float(assessment.contrast),
         "num_positions": int(found.best.params.prior.size),
     }
 
@@ -83,7 +85,9 @@ def main():
     options.add_argument("--seed", type=int, default=0)
     arguments = options.parse_args()
     rng = np.random.default_rng(arguments.seed)
-    cases = sorted((draw_case(rng) for _ in range(arguments.problems)), key=lambda case: (case.num_images, case.image_shape))
+    cases = sorted(
+        (draw_case(rng) for _ in range(arguments.problems)), key=lambda case: (case.num_images, case.image_shape)
+    )
     rows, last = [], None
     for case in cases:
         if last is not None and last != (case.num_images, case.image_shape):

@@ -85,9 +85,9 @@ def detection_test(
 
     Where there is no template, an image's deviation from the mean image is as likely as its negative, once each pixel's
     values have been given a normal distribution. So a template found in other images explains an image no better than
-    its mirror image. Each half of the images is fitted for the other half, and where there are few images three quarters
-    for each quarter. Correlation between pixels, heavy tails, and noise that is stronger in one place
-    make no difference to that; drift of the brightness does, and so do images that repeat.
+    its mirror image. Each half of the images is fitted for the other half, and where there are few images three
+    quarters for each quarter. Correlation between pixels, heavy tails, and noise that is stronger in one place make no
+    difference to that; drift of the brightness does, and so do images that repeat.
 
     Args:
         key: random key, for the parts, the searches and the signs.
