@@ -9,6 +9,8 @@ best common shift, or fewer than half of the places are right; good if the error
 
 from __future__ import annotations
 
+import itertools
+
 import common
 import jax
 import numpy as np
@@ -59,7 +61,7 @@ def look_at(case):
     test = jaxem.detection_test(jax.random.key(1), problem.images, case.template_shape)
     report = jaxem.Report(found, jaxem.assess_fit(problem.images, found, test=test))
     assessment = report.assessment
-    shift, right = common_shift(assessment.located.corners, problem.corners)
+    _, right = common_shift(assessment.located.corners, problem.corners)
     own_shift, own_right = common_shift(found.best.corners, problem.corners)
     error = template_error(problem, found.best.params.template, own_shift)
     bad = error > 6 or own_right.mean() < 0.5
@@ -97,7 +99,7 @@ def main():
     confidence = np.concatenate([row["confidence"] for row in rows])
     right = np.concatenate([row["right"] for row in rows])
     print("confidence   frames   stated   right   right - stated")
-    for low, high in zip(BANDS[:-1], BANDS[1:], strict=True):
+    for low, high in itertools.pairwise(BANDS):
         inside = (confidence > low) & (confidence <= high)
         if inside.any():
             stated, actual = confidence[inside].mean(), right[inside].mean()

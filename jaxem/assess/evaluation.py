@@ -12,7 +12,13 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from jaxem.assess.leave_one_out import Certainty, LeftOut, leave_one_out, noise_correction
+from jaxem.assess.leave_one_out import (
+    WEIGHTS_OF_EVIDENCE,
+    Certainty,
+    LeftOut,
+    leave_one_out,
+    noise_correction,
+)
 from jaxem.assess.residuals import ResidualStatistics, residual_statistics
 from jaxem.model.appearances import IDENTITY, as_transforms
 from jaxem.model.checks import as_fixed, as_params
@@ -159,10 +165,13 @@ def _evaluate(
     left, certainty = leave_one_out(
         workspace, internal, expected.statistics, inflation, flat=flat, transforms=transforms, fixed=fixed
     )
-    contrast = _contrast(workspace, left) / inflation
-    confidence = _trust(contrast, num_hypotheses(params)) * jnp.exp(-left.log_mass)
+    product, power = _mean_product_and_power(workspace, left)
+    contrast = jnp.maximum(product, 0) ** 2 / power / inflation
+    weight = jnp.clip(product / power, WEIGHTS_OF_EVIDENCE[0], 1)
+    confidence = jnp.exp(-_at_weight(weight, left.surprise)) * _trust(contrast, num_hypotheses(params))
+    presence = None if left.presence is None else _at_weight(weight, left.presence)
     corners, _, template, transform, present = positions_of(left.best, None, params, transforms)
-    said: Any = (corners, left.log_evidence, confidence, template, transform, present, left.presence)
+    said: Any = (corners, left.log_evidence, confidence, template, transform, present, presence)
     correction = jnp.ones_like(params.noise_scale)
     if "noise_scale" not in fixed:
         correction = correction * noise_correction(
@@ -174,17 +183,26 @@ def _evaluate(
     return Evaluation(Located(*said), contrast, unit * scale, _like(errors, params, unit), residuals)
 
 
-def _contrast(workspace: Workspace, left: LeftOut) -> jax.Array:
-    """(mean product)^2 / mean power over the images with a template.
+def _mean_product_and_power(workspace: Workspace, left: LeftOut) -> tuple[jax.Array, jax.Array]:
+    """Over the images with a template: how well they fit the others' template, and how strong that is.
 
-    That is the squared signal-to-noise ratio of the others' template as a filter: the power itself where the template
-    is right, and where it has fitted noise alone no more than what the best of many places shows by chance.
+    product^2 / power is the squared signal-to-noise ratio of the others' template as a filter: the power itself where
+    the template is right, and where it has fitted noise alone no more than what the best of many places shows by
+    chance. product / power is how much evidence such a template is worth of what it says.
     """
     counts = left.best.where_present(workspace.images.frames.counts(jnp.ones_like(left.product)))
-    product, power = (jnp.sum(jnp.where(counts > 0, counts * part, 0)) for part in (left.product, left.power))
     total = jnp.sum(counts)
-    squared = jnp.maximum(product, 0) ** 2 / jnp.where(power > 0, power, 1)
-    return jnp.where((power > 0) & (total > 0), squared / jnp.where(total > 0, total, 1), 0)
+    product, power = (
+        jnp.sum(jnp.where(counts > 0, counts * part, 0)) / jnp.where(total > 0, total, 1)
+        for part in (left.product, left.power)
+    )
+    return product, jnp.where(power > 0, power, 1)
+
+
+def _at_weight(weight: jax.Array, values: jax.Array) -> jax.Array:
+    """Values (K, T) between those at `WEIGHTS_OF_EVIDENCE`, (K,)."""
+    known = jnp.array(WEIGHTS_OF_EVIDENCE, values.dtype)
+    return jax.vmap(lambda row: jnp.interp(weight, known, row))(values)
 
 
 def _trust(contrast: jax.Array, num_hypotheses: int) -> jax.Array:
@@ -209,15 +227,15 @@ def _standard_errors(
     """In internal units, with all axes."""
     by_channel = jnp.broadcast_to(noise_scale, params.background.shape[:1])[:, None, None]
 
-    def of_pixels(weight: jax.Array, known: jax.Array | float, field: str) -> jax.Array:
-        information = weight * known
-        found = by_channel / jnp.sqrt(jnp.where(information > 0, information, 1))
+    def of_pixels(information: jax.Array, field: str) -> jax.Array:
+        scale = jnp.broadcast_to(by_channel, information.shape)
+        found = scale / jnp.sqrt(jnp.where(information > 0, information, 1))
         return jnp.where((information > 0) & (field not in fixed), found, jnp.nan)
 
-    template = of_pixels(certainty.template_weight[:, None], 1 - certainty.missing, "template")
+    template = of_pixels(certainty.template_weight[:, None] * (1 - certainty.missing), "template")
     if params.opacity is not None:
         template = jnp.where(params.opacity > 0, template, jnp.nan)
-    background = of_pixels(certainty.background_weight[None], jnp.ones_like(params.background), "background")
+    background = of_pixels(jnp.broadcast_to(certainty.background_weight[None], params.background.shape), "background")
     # Pixels less those that were learned: the correction is the root of their ratio.
     num_channels = len(params.background) if noise_scale.ndim == 0 else 1
     left = num_channels * workspace.totals.num_pixels.high / correction**2

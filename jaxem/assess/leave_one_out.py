@@ -10,10 +10,19 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+from jax import lax
 
 from jaxem.model.appearances import appearances_of, fold, geometry_of
 from jaxem.model.images import CenteredImages
-from jaxem.model.likelihood import Hypotheses, channel_variances, shared_terms
+from jaxem.model.likelihood import (
+    Hypotheses,
+    SharedTerms,
+    channel_variances,
+    log_odds,
+    log_prior,
+    log_prior_at,
+    shared_terms,
+)
 from jaxem.model.objective import seen_weight, visible_weight
 from jaxem.model.params import Params
 from jaxem.model.statistics import SufficientStatistics, UnnormalizedPosterior
@@ -25,6 +34,8 @@ from jaxem.ops.windows import Geometry
 
 # Posteriors whose best hypothesis is that certain leave a window no variance but rounding.
 CERTAIN_LOG_MASS = 1e-4
+# A template that is partly noise is worth less evidence than it says; by how much is known at the end alone.
+WEIGHTS_OF_EVIDENCE = (0.05, 0.2, 0.4, 0.6, 0.8, 1.0)
 
 
 class LeftOut(NamedTuple):
@@ -34,17 +45,18 @@ class LeftOut(NamedTuple):
     field         shape              meaning, unit
     ============  =================  =====================================================================
     best          `Hypotheses`       the likeliest hypothesis of each
-    log_mass      (K,)               -ln of its probability, nats
+    surprise      (K, T)             -ln of its probability, nats, where log likelihoods count for as much as
+                                     each of `WEIGHTS_OF_EVIDENCE` says
     log_evidence  (K,)               log density of each image, nats
     product       (K,)               sum over the window there of (X_k - B) (F - B) / s^2: |F - B|^2 / s^2 on
                                      average, if it is the right one
     power         (K,)               |F - B|^2 / s^2 there, with the noise that is in F and B
-    presence      (K,) or None       probability that there is a template; None: there always is
+    presence      (K, T) or None     probability that there is a template; None: there always is
     ============  =================  =====================================================================
     """
 
     best: Hypotheses
-    log_mass: jax.Array
+    surprise: jax.Array
     log_evidence: jax.Array
     product: jax.Array
     power: jax.Array
@@ -108,12 +120,13 @@ def leave_one_out(
         terms = shared_terms(one, tempered, transforms)
         left, summary = posterior(one, terms, geometry, hard=False)
         assert isinstance(left, UnnormalizedPosterior)
+        surprise, presence = _at_all_weights(one, tempered, terms, summary.best)
         said = LeftOut(
             summary.best,
-            summary.log_mass,
+            surprise,
             log_evidence(one, others, summary, transforms),
             *scene.product_and_power(one, others, mine, summary.best),
-            None if left.absent is None else 1 - left.absent,
+            presence,
         )
         variance = _window_variance(one, params, left, geometry, transforms)
         variance = jnp.where(summary.log_mass[0] < CERTAIN_LOG_MASS, 0, variance)
@@ -128,6 +141,26 @@ def leave_one_out(
     weight = scene.template_weight[:, None]
     missing = variance / (jnp.where(weight > 0, weight, 1) * channel_variances(params)[None, :, None, None])
     return said, Certainty(scene.template_weight, missing, scene.background_weight[0])
+
+
+def _at_all_weights(
+    one: CenteredImages, params: Params, terms: SharedTerms, best: Hypotheses
+) -> tuple[jax.Array, jax.Array | None]:
+    """`LeftOut.surprise` and `LeftOut.presence` of one image, (1, T) each."""
+    geometry = geometry_of(params)
+    prior = log_prior(params.prior)[None]
+    evidence = log_odds(one, terms, geometry) - prior
+    at_best = log_prior_at(params, best)
+    number = 0 if best.appearance is None else best.appearance[0]
+    evidence_there = best.where_present(evidence[:, number, best.corners[0, 0], best.corners[0, 1]])
+
+    def at(weight: jax.Array) -> tuple[jax.Array, jax.Array]:
+        present = jax.nn.logsumexp((prior + weight * evidence).reshape(1, -1), axis=1)
+        total = present if terms.log_absent is None else jnp.logaddexp(present, terms.log_absent[None])
+        return total - at_best - weight * evidence_there, jnp.exp(present - total)
+
+    surprise, presence = lax.map(at, jnp.array(WEIGHTS_OF_EVIDENCE, evidence.dtype))
+    return surprise.T, None if terms.log_absent is None else presence.T
 
 
 class _Scene(NamedTuple):

@@ -88,10 +88,11 @@ def residual_statistics(
     def standardized(own: Any, where: Hypotheses, weights: jax.Array) -> tuple[CenteredImages, jax.Array, jax.Array]:
         """Residuals (n, C, H, W) in units of their own noise, and which of them count."""
         batch = images._replace(frames=images.frames.batch(own))
-        errors = errors_at(batch, params, where, transforms) / jnp.sqrt(channel_variances(params))[:, None, None]
+        errors = errors_at(batch, params, where, transforms) / jnp.sqrt(channel_variances(params))[None, :, None, None]
         pixel_weights = batch.frames.pixel_weights
-        seen = jnp.ones_like(errors) if pixel_weights is None else (pixel_weights > 0) * jnp.ones_like(errors)
-        seen = seen * (batch.frames.counts(weights) > 0)[:, None, None, None]
+        counted = (batch.frames.counts(weights) > 0)[:, None, None, None]
+        counted = counted if pixel_weights is None else counted & (pixel_weights > 0)
+        seen = jnp.broadcast_to(counted, errors.shape).astype(errors.dtype)
         errors = errors if pixel_weights is None else errors * jnp.sqrt(pixel_weights)
         return batch, jnp.where(seen > 0, errors, 0), seen
 
@@ -151,7 +152,7 @@ def _stands_out(params: Params) -> jax.Array:
     geometry = geometry_of(params)
     behind = window_sums_in_stages(unroll(params.background, geometry), geometry.positions)
     behind = behind / math.prod(geometry.positions)
-    found = (params.template - behind[None]) / jnp.sqrt(channel_variances(params))[:, None, None]
+    found = (params.template - behind[None]) / jnp.sqrt(channel_variances(params))[None, :, None, None]
     return found if params.opacity is None else params.opacity * found
 
 
