@@ -12,7 +12,9 @@ from typing import Any
 __version__ = "0.1.0"
 
 _NAMES = {
+    "assess.recoverability": ("Recoverability", "expect_recovery"),
     "assess.self_test": ("Check", "selfcheck"),
+    "assess.shape_choice": ("ShapeChoice", "choose_shape"),
     "assess.significance": ("NoiseCheck", "noise_check"),
     "io.results": ("load", "save"),
     "model.params": ("Params", "Positions", "Posterior"),

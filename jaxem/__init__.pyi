@@ -2,8 +2,12 @@
 
 from jaxem import io as io
 from jaxem import plots as plots
+from jaxem.assess.recoverability import Recoverability as Recoverability
+from jaxem.assess.recoverability import expect_recovery as expect_recovery
 from jaxem.assess.self_test import Check as Check
 from jaxem.assess.self_test import selfcheck as selfcheck
+from jaxem.assess.shape_choice import ShapeChoice as ShapeChoice
+from jaxem.assess.shape_choice import choose_shape as choose_shape
 from jaxem.assess.significance import NoiseCheck as NoiseCheck
 from jaxem.assess.significance import noise_check as noise_check
 from jaxem.io.results import load as load
