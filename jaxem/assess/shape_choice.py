@@ -24,6 +24,7 @@ FEWEST_IMAGES = 4  # of which half can be held out
 MOST_SIZES = 64  # heights or widths; so many golden section search and neighbours can tell apart
 # Standard errors by which held-out frames must prefer something to count.
 SURE_OF_TEMPLATE, SURE_OF_SIZE = 3.0, 2.0
+SURE_BIC = 10.0  # a difference that is called very strong evidence
 # The template touches an edge more often than by chance: by so many standard deviations, and by so much.
 SURE_OF_TOUCHING, LEAST_TOUCHING_EXCESS = 4.0, 0.1
 MOST_LISTED = 4
@@ -36,7 +37,7 @@ class ShapeChoice(NamedTuple):
     field                shape     meaning, unit
     ===================  ========  ==============================================================================
     shapes               (N, 2)    height and width of each template that was fitted, the lowest BIC first
-    bic                  (N,)      h w C ln K - 2 ln L, nats; the size that has the lowest is chosen
+    bic                  (N,)      h w C ln K - 2 ln L; the size that has the lowest is chosen
     log_likelihood       (N,)      ln L of all frames, with one prior probability for all corners of all sizes, nats
     held_out             (N,)      log likelihood of half the frames by a fit of the other half, nats; NaN of sizes
                                    that the BIC puts far behind
@@ -80,9 +81,10 @@ class ShapeChoice(NamedTuple):
 
     @property
     def not_excluded(self) -> list[Shape]:
-        """The sizes that held-out frames do not tell from the one chosen, or prefer, itself first."""
+        """The sizes that are as good as the one chosen, itself first: for all that held-out frames and the BIC tell."""
         behind = self.held_out[0] - self.held_out
-        places = np.flatnonzero(behind <= SURE_OF_SIZE * self.held_out_error)
+        close = (behind <= 0) | (self.bic - self.bic[0] < SURE_BIC)
+        places = np.flatnonzero((behind <= SURE_OF_SIZE * self.held_out_error) & close)
         return [(height, width) for height, width in self.shapes[places].tolist()]
 
     def remarks(self) -> list[Remark]:
@@ -142,7 +144,7 @@ def choose_shape(
     """
     pixels = as_images(images, with_channels=True)
     key, num_images = as_key(key), len(pixels)
-    candidates = _as_shapes(shapes, pixels.shape[1:3])
+    candidates = as_shapes(shapes, pixels.shape[1:3])
     num_fits = as_count("num_fits", num_fits, at_least=1)
     num_held_out = as_count("num_held_out", num_held_out, at_least=1)
     if num_images < FEWEST_IMAGES:
@@ -195,7 +197,7 @@ def choose_shape(
     )
 
 
-def _as_shapes(shapes: Any, image_shape: tuple[int, ...]) -> list[Shape]:
+def as_shapes(shapes: Any, image_shape: tuple[int, ...]) -> list[Shape]:
     """Sizes to choose from, each once."""
     try:
         candidates = [(operator.index(height), operator.index(width)) for height, width in shapes]
@@ -258,7 +260,7 @@ def _remarks(choice: ShapeChoice) -> Iterator[Remark]:
     if others:
         yield note(
             "size-uncertain",
-            f"Held-out frames do not tell {listed(others, MOST_LISTED)} from {chosen} (two standard errors).",
+            f"{listed(others, MOST_LISTED)} may be as good as {chosen}: held-out frames do not tell them apart.",
             len(others),
         )
     if not choice.is_complete:

@@ -21,6 +21,7 @@ import jax
 import numpy as np
 
 import jaxem
+from jaxem.assess.shape_choice import ShapeChoice
 from jaxem.assess.significance import NoiseCheck
 from jaxem.io.npz import read_arrays
 from jaxem.model.appearances import MIRRORED_AND_TURNED
@@ -36,7 +37,8 @@ FORMAT = 1
 HEADER = "jaxem"
 MOST_LISTED = 5
 KINDS = {
-    kind.__name__: kind for kind in (Params, Posterior, Positions, Fit, Schedule, Restarts, Diagnostics, NoiseCheck)
+    kind.__name__: kind
+    for kind in (Params, Posterior, Positions, Fit, Schedule, Restarts, Diagnostics, NoiseCheck, ShapeChoice)
 }
 LEFT_OUT = ("best", "params")
 
@@ -62,13 +64,31 @@ AXES = {
     "inverse_temperature": "n",
     "prior_smoothing": "n",
     "noise_gains": "r",
+    "shapes": "z2",
+    "bic": "z",
+    "log_likelihood": "z",
+    "held_out": "z",
+    "held_out_error": "z",
+    "touching": "z",
+    "touching_by_chance": "z",
+    "smallest": "2",
+    "largest": "2",
 }
 OF_POSITIONS, OF_POSTERIORS = {"template": "K", "transform": "K"}, {"absent": "K"}
 SAME_SIZE = {"s": "c", "o": "m"}  # the noise may be one for all channels, the support one for all templates
 OPTIONAL = "mgcso"
-WHOLE = ("num_iterations", "status", "num_scheduled", "corners", "num_agreeing", "num_steps", "num_hidden")
-WHOLE_NUMBERS = (*WHOLE, "best_template", "best_transform", "transform", "transforms")
-TRUTHS = ("at_noise_floor", "present")
+WHOLE = (
+    "num_iterations",
+    "status",
+    "num_scheduled",
+    "corners",
+    "num_agreeing",
+    "num_steps",
+    "num_hidden",
+    "num_images",
+)
+WHOLE_NUMBERS = (*WHOLE, "best_template", "best_transform", "transform", "transforms", "shapes", "smallest", "largest")
+TRUTHS = ("at_noise_floor", "present", "is_complete")
 
 
 def save(path: str | os.PathLike[str], result: Any) -> None:
@@ -76,8 +96,8 @@ def save(path: str | os.PathLike[str], result: Any) -> None:
 
     Args:
         path: the file, by custom ``.npz``; one that is there is replaced.
-        result: `Params`, `Posterior`, `Positions`, `Fit`, `Schedule`, `Restarts`, `Diagnostics` or `NoiseCheck`, also
-            one with leading axes made by ``vmap``; not while tracing.
+        result: `Params`, `Posterior`, `Positions`, `Fit`, `Schedule`, `Restarts`, `Diagnostics`, `NoiseCheck` or
+            `ShapeChoice`, also one with leading axes made by ``vmap``; not while tracing.
 
     Returns:
         Nothing.
@@ -274,6 +294,8 @@ def _check_dtype(kind: type, name: str, array: np.ndarray) -> None:
 def _has_sense(field: str, array: np.ndarray, sizes: Mapping[str, int]) -> bool:
     if field == "status":
         return bool(np.isin(array, list(Status)).all())
+    if field in ("shapes", "smallest", "largest"):
+        return bool((array >= 1).all())
     if field == "transforms":
         return bool(np.isin(array, range(len(MIRRORED_AND_TURNED))).all())
     if field == "num_iterations":
