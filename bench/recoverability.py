@@ -22,13 +22,13 @@ import planted
 import jaxem
 from jaxem.assess.recoverability import probability_of_success, share_of_right_places
 
-RELATIVE = (0.75, 1.0, 1.25, 1.5, 1.75, 2.0, 2.5, 3.0, 4.0)  # contrasts in units of 2 ln PQ
+RELATIVE = (1.0, 1.25, 1.5, 1.75, 2.0, 2.5, 3.0, 4.0)  # contrasts in units of 2 ln PQ
 # image, template, numbers of images; 2 ln PQ is 7.2, 12.2, 14.7 and 17.6
 SIZES = [
     ((12, 11), (7, 6), (20, 100, 400)),
     ((28, 28), (8, 8), (20, 100, 400)),
-    ((50, 52), (11, 14), (20, 100, 400)),
-    ((96, 80), (12, 9), (40, 100)),
+    ((50, 52), (11, 14), (20, 100)),
+    ((96, 80), (12, 9), (40,)),
 ]
 BACKGROUNDS = {"texture": False, "flat": True}
 
