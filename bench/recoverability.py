@@ -4,7 +4,7 @@
 
 A search has found the template where more than half of its places are right, counted from the shift that most of them
 share. Of those: the share of frames whose place is right, and the root mean square error of the template over that at
-known places. At the end a logistic curve in ln(E / 2 ln PQ), fitted to all searches.
+known places. At the end logistic curves in ln E, fitted to all searches over each kind of background.
 """
 
 from __future__ import annotations
@@ -18,15 +18,17 @@ import common
 import jax
 import numpy as np
 import planted
+from scipy import optimize
 
 import jaxem
 from jaxem.assess.recoverability import probability_of_success, share_of_right_places
 
 RELATIVE = (1.0, 1.25, 1.5, 1.75, 2.0, 2.5, 3.0, 4.0)  # contrasts in units of 2 ln PQ
-# image, template, numbers of images; 2 ln PQ is 7.2, 12.2, 14.7 and 17.6
+# image, template, numbers of images; 2 ln PQ is 7.2, 12.2, 14.4, 14.7 and 17.4
 SIZES = [
     ((12, 11), (7, 6), (20, 100, 400)),
     ((28, 28), (8, 8), (20, 100, 400)),
+    ((60, 60), (24, 24), (40, 100)),
     ((50, 52), (11, 14), (20, 100)),
     ((96, 80), (12, 9), (40,)),
 ]
@@ -39,6 +41,7 @@ class Search(NamedTuple):
     relative: float
     num_images: int
     two_ln: float
+    num_pixels: int
     background: str
     found: bool
     right: float
@@ -58,23 +61,24 @@ def search(image_shape, template_shape, num_images, relative, background, seed):
     right = count / num_images if max(map(abs, shift)) <= 2 else 0.0
     expected = share_of_right_places(contrast, round(math.exp(two_ln / 2)))
     error = planted.template_error(problem, found.best.params.template)
-    return Search(
-        relative, num_images, two_ln, background, right > 0.5, right, expected, error if shift == (0, 0) else math.nan
-    )
+    error = error if shift == (0, 0) else math.nan
+    num_pixels = math.prod(template_shape)
+    return Search(relative, num_images, two_ln, num_pixels, background, right > 0.5, right, expected, error)
 
 
 def fit_logistic(searches):
-    """Middle and steepness by which searches succeed with 1 / (1 + exp(-steepness ln(relative / middle)))."""
-    x = np.log([one.relative for one in searches])
-    y = np.array([one.found for one in searches], float)
-    intercept, slope = 0.0, 1.0
-    for _ in range(50):
-        p = 1 / (1 + np.exp(-(intercept + slope * x)))
-        w = p * (1 - p)
-        hessian = np.array([[w.sum(), (w * x).sum()], [(w * x).sum(), (w * x * x).sum()]])
-        step = np.linalg.solve(hessian, [(y - p).sum(), ((y - p) * x).sum()])
-        intercept, slope = intercept + step[0], slope + step[1]
-    return math.exp(-intercept / slope), slope
+    """Of 1 / (1 + (M / E)^steepness) with M = share * 2 ln PQ + added * h w / K: share, added, steepness."""
+    contrast = np.array([one.relative * one.two_ln for one in searches])
+    two_ln = np.array([one.two_ln for one in searches])
+    per_image = np.array([one.num_pixels / one.num_images for one in searches])
+    found = np.array([one.found for one in searches])
+
+    def cost(logs):
+        share, added, steepness = np.exp(logs)
+        x = steepness * np.log(contrast / (share * two_ln + added * per_image))
+        return np.logaddexp(0, np.where(found, -x, x)).sum()
+
+    return np.exp(optimize.minimize(cost, np.log([1.0, 1.0, 8.0]), method="Nelder-Mead").x).tolist()
 
 
 def draw(searches, path):
@@ -132,11 +136,14 @@ def main():
                 values = [getattr(one, choose) for one in group if one.found]
                 cells.append(f"{np.nanmean(values):.3f}" if values else "")
         print(f"| all | | {name} | {' | '.join(cells)} |")
-    middle, steepness = fit_logistic(searches)
-    print(f"middle {middle:.3f}, steepness {steepness:.2f}")
+    curves = {}
+    for background in BACKGROUNDS:
+        curves[background] = fit_logistic([one for one in searches if one.background == background])
+        share, added, steepness = curves[background]
+        print(f"{background}: M = {share:.2f} x 2 ln PQ + {added:.2f} h w / K, steepness {steepness:.1f}")
     if arguments.figure:
         draw(searches, arguments.figure)
-    common.write(arguments.json, {"searches": [one._asdict() for one in searches], "curve": [middle, steepness]})
+    common.write(arguments.json, {"searches": [one._asdict() for one in searches], "curves": curves})
 
 
 if __name__ == "__main__":

@@ -193,7 +193,7 @@ def test_the_command(images, tmp_path, capfd, caplog):
         assert app.run([*words, "--json", "--out", str(tmp_path / "out")]) == 0
     assert not caplog.records
     said = [json.loads(line) for line in capfd.readouterr().out.splitlines()]
-    assert [line["event"] for line in said] == ["frames", *["size"] * 11, "sizes", "wrote"]
+    assert [line["event"] for line in said] == ["frames", *["size"] * 14, "sizes", "wrote"]
     assert said[-2]["size"] == [5, 4]
     assert {remark["code"] for remark in said[-2]["remarks"]} >= {"size-at-end-of-range"}
     assert {path.name for path in (tmp_path / "out").iterdir()} == {"sizes.csv", "sizes.npz", "sizes.png"}

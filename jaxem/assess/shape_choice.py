@@ -39,13 +39,12 @@ class ShapeChoice(NamedTuple):
     shapes               (N, 2)    height and width of each template that was fitted, the lowest BIC first
     bic                  (N,)      h w C ln K - 2 ln L; the size that has the lowest is chosen
     log_likelihood       (N,)      ln L of all frames, with one prior probability for all corners of all sizes, nats
-    held_out             (N,)      log likelihood of half the frames by a fit of the other half, nats; NaN of sizes
-                                   that the BIC puts far behind
+    held_out             (N,)      log likelihood of each half of the frames by a fit of the other half, nats; NaN of
+                                   sizes that the BIC puts far behind
     held_out_error       (N,)      standard error of its difference from that of the size chosen, nats
     touching             (N,)      share of the frames in which the template is at an edge of the frame
     touching_by_chance   (N,)      the same if all corners were equally likely
-    gain                 ()        log likelihood of the held-out half by the size chosen less that without any
-                                   template, nats
+    gain                 ()        the same of the size chosen less that without any template, nats
     gain_error           ()        its standard error, nats
     smallest             (2,)      height and width below which none was asked for
     largest              (2,)      and above which none was asked for
@@ -98,7 +97,7 @@ def choose_shape(
     shapes: Iterable[Shape],
     *,
     num_fits: int = 20,
-    num_held_out: int = 5,
+    num_held_out: int = 4,
     num_restarts: int | None = None,
     absent: bool = False,
     weights: Any = None,
@@ -111,8 +110,8 @@ def choose_shape(
 
         BIC = h w C ln K - 2 ln L
 
-    The best few are fitted to half of the frames once more and judged by the other half. All fits run on one compiled
-    program. Not to be traced.
+    The best few are fitted to each half of the frames once more and judged by the other half. All fits run on one
+    compiled program. Not to be traced.
 
     Args:
         key: random key.
@@ -170,15 +169,16 @@ def choose_shape(
     _, is_complete = search_shapes(score, candidates, num_fits)
     ranking = sorted(tried, key=lambda shape: np.nan_to_num(bic_of(shape), nan=np.inf))
 
-    fitted = np.zeros(num_images, bool)
-    fitted[np.asarray(jax.random.permutation(half_key, num_images))[: num_images // 2]] = True
-    held_out = np.full((len(ranking), num_images - num_images // 2), np.nan)
-    for place, shape in enumerate(ranking[:num_held_out]):
-        half = fits.fit(shape, fitted)
-        held_out[place] = half.log_likelihood[~fitted]
-        if callback is not None:
-            callback(half, True)
-    without = fits.log_likelihood_without_template(fitted)[~fitted]
+    one_half = np.zeros(num_images, bool)
+    one_half[np.asarray(jax.random.permutation(half_key, num_images))[: num_images // 2]] = True
+    held_out, without = np.full((len(ranking), num_images), np.nan), np.empty(num_images)
+    for fitted in (one_half, ~one_half):
+        without[~fitted] = fits.log_likelihood_without_template(fitted)[~fitted]
+        for place, shape in enumerate(ranking[:num_held_out]):
+            half = fits.fit(shape, fitted)
+            held_out[place, ~fitted] = half.log_likelihood[~fitted]
+            if callback is not None:
+                callback(half, True)
     gain, gain_error = _sum_and_error(held_out[0] - without)
     return ShapeChoice(
         np.array(ranking, np.int32),
