@@ -4,7 +4,7 @@
 
 A search has found the template where more than half of its places are right, counted from the shift that most of them
 share. Of those: the share of frames whose place is right, and the root mean square error of the template over that at
-known places. At the end logistic curves in ln E, fitted to all searches over each kind of background.
+known places. At the end logistic curves in ln E, fitted to all searches of each kind of picture.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ import planted
 from scipy import optimize
 
 import jaxem
-from jaxem.assess.recoverability import probability_of_success, share_of_right_places
+from jaxem.assess.recoverability import CURVES
 
 RELATIVE = (1.0, 1.25, 1.5, 1.75, 2.0, 2.5, 3.0, 4.0)  # contrasts in units of 2 ln PQ
 # image, template, numbers of images; 2 ln PQ is 7.2, 12.2, 14.4, 14.7 and 17.4
@@ -32,7 +32,8 @@ SIZES = [
     ((50, 52), (11, 14), (20, 100)),
     ((96, 80), (12, 9), (40,)),
 ]
-BACKGROUNDS = {"texture": False, "flat": True}
+# What the template and what is behind it look like: a picture of `planted`, and whether the background is flat.
+PICTURES = {"textured": ("texture", False), "flat": ("texture", True), "smooth": ("smooth", False)}
 
 
 class Search(NamedTuple):
@@ -42,28 +43,27 @@ class Search(NamedTuple):
     num_images: int
     two_ln: float
     num_pixels: int
-    background: str
+    picture: str
     found: bool
     right: float
-    expected: float
     error: float
 
 
-def search(image_shape, template_shape, num_images, relative, background, seed):
+def search(image_shape, template_shape, num_images, relative, picture, seed):
     """Search one planted problem."""
     two_ln = 2 * math.log(math.prod(n - m + 1 for n, m in zip(image_shape, template_shape, strict=True)))
     contrast = relative * two_ln
-    case = planted.Case("texture", contrast, num_images, image_shape, template_shape, flat=BACKGROUNDS[background])
+    name, flat = PICTURES[picture]
+    case = planted.Case(name, contrast, num_images, image_shape, template_shape, flat=flat)
     problem = planted.make(case._replace(seed=seed))
     found = jaxem.fit_restarts(jax.random.key(seed), problem.images, template_shape)
     shifts = map(tuple, (np.asarray(found.best.corners) - problem.corners).tolist())
     shift, count = Counter(shifts).most_common(1)[0]
     right = count / num_images if max(map(abs, shift)) <= 2 else 0.0
-    expected = share_of_right_places(contrast, round(math.exp(two_ln / 2)))
     error = planted.template_error(problem, found.best.params.template)
     error = error if shift == (0, 0) else math.nan
     num_pixels = math.prod(template_shape)
-    return Search(relative, num_images, two_ln, num_pixels, background, right > 0.5, right, expected, error)
+    return Search(relative, num_images, two_ln, num_pixels, picture, right > 0.5, right, error)
 
 
 def fit_logistic(searches):
@@ -82,25 +82,34 @@ def fit_logistic(searches):
 
 
 def draw(searches, path):
-    """Shares found against the contrast, a line a size, and the curve that `jaxem.expect_recovery` uses."""
+    """Shares found against the contrast in two units, over textured backgrounds; the second brings all to one curve."""
+    from matplotlib import colormaps
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(7, 4), layout="constrained")
-    axis = figure.subplots()
-    for two_ln in sorted({one.two_ln for one in searches}):
-        shares = [
-            np.mean([one.found for one in searches if (one.relative, one.two_ln) == (x, two_ln)]) for x in RELATIVE
-        ]
-        axis.plot(RELATIVE, shares, marker="o", linewidth=1, label=f"2 ln PQ = {two_ln:.3g}")
-    fine = np.linspace(RELATIVE[0], RELATIVE[-1], 200)
-    axis.plot(
-        fine, [probability_of_success(2 * x * 5, math.exp(5)) for x in fine], color="black", label="logistic curve"
-    )
-    axis.axvline(3, color="0.6", linestyle=":")
-    axis.annotate("6 ln PQ", (3, 0.05), xytext=(4, 0), textcoords="offset points", color="0.4")
-    axis.set_xlabel("contrast E / (2 ln PQ)")
-    axis.set_ylabel("share of searches that find the template")
-    axis.legend(frameon=False)
+    figure = Figure(figsize=(10, 4.2), layout="constrained")
+    left, right = figure.subplots(1, 2, sharey=True)
+    textured = [one for one in searches if one.picture == "textured"]
+    share, added, steepness = CURVES[0]
+    keys = sorted({(one.two_ln, one.num_pixels, one.num_images) for one in textured})
+    for number, key in enumerate(keys):
+        style = {"color": colormaps["turbo"](number / len(keys)), "marker": "os^"[number % 3], "markersize": 4}
+        two_ln, num_pixels, num_images = key
+        group = [one for one in textured if (one.two_ln, one.num_pixels, one.num_images) == key]
+        relative = np.array(sorted({one.relative for one in group}))
+        found = [np.mean([one.found for one in group if one.relative == x]) for x in relative]
+        label = f"2 ln PQ = {two_ln:.3g}, {num_pixels} pixels, {num_images} frames"
+        left.plot(relative, found, linewidth=1, **style)
+        unit = share * two_ln + added * num_pixels / num_images
+        right.plot(relative * two_ln / unit, found, linestyle="none", label=label, **style)
+    fine = np.linspace(0.2, 2.5, 200)
+    right.plot(fine, 1 / (1 + fine**-steepness), color="black", linewidth=1)
+    right.set_xlim(0.2, 2.5)
+    left.axvline(3, color="0.6", linestyle=":")
+    left.annotate("6 ln PQ", (3, 0.3), xytext=(4, 0), textcoords="offset points", color="0.4")
+    left.set_xlabel("contrast / (2 ln PQ)")
+    right.set_xlabel(f"contrast / (2 ln PQ + {added:g} h w / K)")
+    left.set_ylabel("share of searches that find the template")
+    right.legend(frameon=False, fontsize="x-small", loc="lower right")
     figure.savefig(path, dpi=110)
 
 
@@ -112,19 +121,18 @@ def main():
     arguments = options.parse_args()
     searches = []
     for image_shape, template_shape, counts in SIZES:
-        for num_images, background in itertools.product(counts, BACKGROUNDS):
+        for num_images, picture in itertools.product(counts, PICTURES):
             some = [
-                search(image_shape, template_shape, num_images, relative, background, seed)
+                search(image_shape, template_shape, num_images, relative, picture, seed)
                 for relative in RELATIVE
                 for seed in range(arguments.seeds)
             ]
             searches += some
             shares = " | ".join(f"{np.mean([s.found for s in some if s.relative == x]):.2f}" for x in RELATIVE)
-            print(f"| {some[0].two_ln:.3g} | {num_images} | {background} | {shares} |", flush=True)
+            print(f"| {some[0].two_ln:.3g} | {num_images} | {picture} | {shares} |", flush=True)
     for name, choose in (
         ("found", None),
         ("right places", "right"),
-        ("expected", "expected"),
         ("template error", "error"),
     ):
         cells = []
@@ -137,10 +145,10 @@ def main():
                 cells.append(f"{np.nanmean(values):.3f}" if values else "")
         print(f"| all | | {name} | {' | '.join(cells)} |")
     curves = {}
-    for background in BACKGROUNDS:
-        curves[background] = fit_logistic([one for one in searches if one.background == background])
-        share, added, steepness = curves[background]
-        print(f"{background}: M = {share:.2f} x 2 ln PQ + {added:.2f} h w / K, steepness {steepness:.1f}")
+    for picture in PICTURES:
+        curves[picture] = fit_logistic([one for one in searches if one.picture == picture])
+        share, added, steepness = curves[picture]
+        print(f"{picture}: M = {share:.2f} x 2 ln PQ + {added:.2f} h w / K, steepness {steepness:.1f}")
     if arguments.figure:
         draw(searches, arguments.figure)
     common.write(arguments.json, {"searches": [one._asdict() for one in searches], "curves": curves})
