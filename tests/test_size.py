@@ -59,7 +59,8 @@ def test_a_size_in_a_larger_window_is_fitted_like_a_template_of_its_own(images):
     own = jaxem.fit_restarts(key, images, shape, fixed={"prior": prior}).best
     alone = jaxem.log_likelihood(images, own.params) + np.float32(np.log(108 / 120))
     np.testing.assert_allclose(found.log_likelihood, alone, atol=0.02)
-    edge = (own.corners == 0).any(axis=1) | (own.corners == np.array([8, 11])).any(axis=1)
+    corners = np.asarray(own.corners)
+    edge = (corners == 0).any(axis=1) | (corners == [8, 11]).any(axis=1)
     np.testing.assert_allclose(found.touching, edge.mean(), atol=1e-6)
 
 

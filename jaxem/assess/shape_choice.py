@@ -231,7 +231,8 @@ def _remarks(choice: ShapeChoice) -> Iterator[Remark]:
             "no-template-of-any-size",
             f"Held-out frames are explained no better with the best template than without any "
             f"({float(choice.gain):+.3g} nats, standard error "
-            f"{float(choice.gain_error):.2g}): no size can be told, and {chosen} means nothing.",
+            f"{float(choice.gain_error):.2g}): no size can be told, not even {chosen}. "
+            "There is no template of these sizes, or half of the frames are too few to learn it.",
             float(choice.gain),
         )
         return
