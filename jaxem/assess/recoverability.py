@@ -182,7 +182,7 @@ def recoverability_remarks(
     success = probability_of_success(corrected, num_positions, pixels_per_image)
     right = share_of_right_places(corrected, num_positions)
     text = (
-        f"{said}, and {needed:.3g} is needed to be sure among {num_positions} positions: about {100 * success:.0f} % "
+        f"{said}, and {needed:.3g} is needed to be sure among {num_positions} positions: {100 * success:.0f} % or more "
         f"of searches find such a template, and then up to {100 * right:.0f} % of the places are right."
     )
     return [(warning if success < 0.5 else note)("contrast-doubtful", text, contrast)]

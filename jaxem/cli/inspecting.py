@@ -79,7 +79,7 @@ def _say_what_to_expect(
     least = f"it would have to differ by {found.needed_difference:.3g}, or be larger"
     said = {
         Verdict.RECOVERABLE: "finds such a template",
-        Verdict.DOUBTFUL: f"finds it in about {100 * found.probability:.0f} of 100 cases; to be sure, {least}",
+        Verdict.DOUBTFUL: f"finds it in {100 * found.probability:.0f} of 100 cases or more; to be sure, {least}",
         Verdict.HOPELESS: f"cannot tell it from chance; {least}",
     }
     say(f"a search   {said[found.verdict]}")
