@@ -12,11 +12,13 @@ from typing import Any
 __version__ = "0.1.0"
 
 _NAMES = {
+    "assess.recoverability": ("Recoverability", "expect_recovery"),
     "assess.self_test": ("Check", "selfcheck"),
     "assess.assessment": ("Assessment", "Report", "assess_fit"),
     "assess.detection": ("DetectionTest", "detection_test"),
     "assess.evaluation": ("standard_errors",),
     "assess.locating": ("locate",),
+    "assess.shape_choice": ("ShapeChoice", "choose_shape"),
     "io.results": ("load", "save"),
     "model.predict": ("Located",),
     "model.params": ("Params", "Positions", "Posterior"),

@@ -9,8 +9,12 @@ from jaxem.assess.detection import DetectionTest as DetectionTest
 from jaxem.assess.detection import detection_test as detection_test
 from jaxem.assess.evaluation import standard_errors as standard_errors
 from jaxem.assess.locating import locate as locate
+from jaxem.assess.recoverability import Recoverability as Recoverability
+from jaxem.assess.recoverability import expect_recovery as expect_recovery
 from jaxem.assess.self_test import Check as Check
 from jaxem.assess.self_test import selfcheck as selfcheck
+from jaxem.assess.shape_choice import ShapeChoice as ShapeChoice
+from jaxem.assess.shape_choice import choose_shape as choose_shape
 from jaxem.io.results import load as load
 from jaxem.io.results import save as save
 from jaxem.model.params import Params as Params

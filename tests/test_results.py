@@ -228,5 +228,6 @@ def test_every_result_class_of_the_library_is_known():
     classes = {one for one in public if isinstance(one, type) and issubclass(one, tuple)} - {
         jaxem.Check,
         jaxem.Progress,
+        jaxem.Recoverability,
     }
     assert classes == set(results.KINDS.values())

@@ -13,9 +13,10 @@ import numpy as np
 
 from jaxem.assess.detection import DetectionTest
 from jaxem.assess.frame_stats import outliers
+from jaxem.assess.recoverability import recoverability_remarks
 from jaxem.assess.residuals import ResidualStatistics
 from jaxem.model.predict import Located
-from jaxem.runtime.remarks import Remark, note, warning
+from jaxem.runtime.remarks import Grade, Remark, note, warning
 from jaxem.runtime.text import listed, plural
 
 LARGEST_P_VALUE = 0.05
@@ -78,6 +79,8 @@ def contrast_remarks(found: float, num_positions: int) -> Iterator[Remark]:
             f"{num_positions} places has {least:.3g}, and it takes about {3 * least:.3g} to find it reliably.",
             found,
         )
+    else:
+        yield from (remark._replace(grade=Grade.NOTE) for remark in recoverability_remarks(found, num_positions))
 
 
 def noise_remarks(residuals: ResidualStatistics, template_shape: tuple[int, ...]) -> Iterator[Remark]:

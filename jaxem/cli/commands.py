@@ -13,6 +13,7 @@ from jaxem.cli.parameters import (
     CheckpointOption,
     ChosenOption,
     ColourOption,
+    ContrastOption,
     CountOption,
     CropOption,
     DrawnModelOption,
@@ -26,6 +27,7 @@ from jaxem.cli.parameters import (
     InfoShapeOption,
     IterationsOption,
     JsonOption,
+    LargestOption,
     MaskOption,
     MirrorsOption,
     MissingOption,
@@ -41,6 +43,8 @@ from jaxem.cli.parameters import (
     ShapeOption,
     ShownFramesOption,
     ShownNumberOption,
+    SizesOutOption,
+    SmallestOption,
     SmoothingOption,
     SpeedOption,
     SupportOption,
@@ -56,6 +60,7 @@ from jaxem.cli.requests import (
     FitRequest,
     FrameChoice,
     Reporting,
+    SizeRequest,
     choose_frames,
     parse_fixed,
     parse_shape,
@@ -82,6 +87,7 @@ def info(
     frames: FramesArgument,
     template_shape: InfoShapeOption = None,
     estimate: EstimateOption = False,
+    contrast: ContrastOption = None,
     crop: CropOption = None,
     chosen: ChosenOption = None,
     every: EveryOption = FrameChoice.every,
@@ -92,12 +98,46 @@ def info(
     Example: jaxem info frames/
 
     How long a fit will take: jaxem info frames/ --template-shape 60 40 --estimate
+
+    Whether a template that differs from its background by 5 can be found: ... --template-shape 60 40 --contrast 5
     """
     choice = choose_frames(frames, crop, chosen, every, grey)
     shape = None if template_shape is None else parse_shape(template_shape)
     from jaxem.cli import inspecting
 
-    return inspecting.info(choice, shape, estimate)
+    return inspecting.info(choice, shape, estimate, contrast)
+
+
+def size(
+    frames: FramesArgument,
+    smallest: SmallestOption,
+    largest: LargestOption,
+    out: SizesOutOption = None,
+    num_restarts: RestartsOption = SizeRequest.num_restarts,
+    seed: SeedOption = SizeRequest.seed,
+    absent: AbsentOption = False,
+    mask: MaskOption = None,
+    nan_missing: MissingOption = False,
+    colour: ColourOption = False,
+    crop: CropOption = None,
+    chosen: ChosenOption = None,
+    every: EveryOption = FrameChoice.every,
+    grey: GreyOption = FrameChoice.grey,
+    quiet: QuietOption = False,
+    json: JsonOption = False,
+) -> int:
+    """Find out how large the template in FRAMES is, by some 20 fits.
+
+    Example: jaxem size frames/ --from 20 20 --to 40 40
+    """
+    choice = choose_frames(frames, crop, chosen, every, grey, colour=colour, nan_missing=nan_missing, mask=mask)
+    request = SizeRequest(
+        parse_shape(smallest, "smallest"), parse_shape(largest, "largest"), num_restarts, seed, absent
+    )
+    reporting = Reporting(quiet, json)
+    from jaxem.cli import sizing
+
+    return sizing.size(choice, request, out, reporting)
 
 
 def fit(
@@ -256,4 +296,4 @@ def doctor() -> int:
     return doctor.examine()
 
 
-COMMANDS = (demo, info, fit, locate, restore, simulate, plot, doctor)
+COMMANDS = (demo, info, size, fit, locate, restore, simulate, plot, doctor)

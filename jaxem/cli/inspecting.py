@@ -10,30 +10,41 @@ import time
 import numpy as np
 
 from jaxem.assess.frame_stats import describe_statistics, frame_statistics, frame_warnings
+from jaxem.assess.recoverability import Verdict, expect_recovery
 from jaxem.cli.frame_files import read_chosen
 from jaxem.cli.memory import fit_memory
 from jaxem.cli.requests import FrameChoice
 from jaxem.cli.text import describe_frames, say
-from jaxem.runtime.arguments import as_template_shape
+from jaxem.runtime.arguments import as_positive, as_template_shape
+from jaxem.runtime.errors import ArgumentValueError
 from jaxem.runtime.resources import available_memory
-from jaxem.runtime.text import bytes_in_words, clock
+from jaxem.runtime.text import bytes_in_words, clock, plural
 
 TEMPLATE_SHARE = 4  # the part of the frame's sides that a template has if nobody says
+WANTED_PRECISION = 10  # times smaller than the template's difference from its background is the error to aim at
 
 
-def info(choice: FrameChoice, template_shape: tuple[int, int] | None, estimate: bool) -> int:
+def info(
+    choice: FrameChoice, template_shape: tuple[int, int] | None, estimate: bool, difference: float | None = None
+) -> int:
     """Say what frames are, what is wrong with them, and what a fit will need."""
     before = time.monotonic()
     images = read_chosen(choice)
     seconds_to_read = time.monotonic() - before
     if template_shape is not None:
         as_template_shape(template_shape, images.shape[1:])
+    if difference is not None:
+        as_positive("difference", difference)
+        if template_shape is None:
+            raise ArgumentValueError("difference", "needs --template-shape: a larger template needs less of it.")
     statistics = frame_statistics(images)
     say(f"frames     {describe_frames(images)}, {bytes_in_words(images.nbytes)}, from {choice.path}")
     for line in describe_statistics(images, statistics):
         say(line)
     for warning in frame_warnings(images, statistics):
         say(f"warning: {warning}")
+    if difference is not None and template_shape is not None:
+        _say_what_to_expect(images, template_shape, difference, statistics.noise)
     needed, available = fit_memory(images), available_memory()
     time_needed = _estimate(images, template_shape, seconds_to_read) if estimate else "add --estimate for the time"
     memory = f"about {bytes_in_words(round(needed))} of memory ({bytes_in_words(available)} are free)"
@@ -41,6 +52,40 @@ def info(choice: FrameChoice, template_shape: tuple[int, int] | None, estimate: 
     if needed > available:
         say("warning: That is more memory than is free; take fewer frames with --every, or cut with --crop.")
     return 0
+
+
+def _say_what_to_expect(
+    images: np.ndarray, template_shape: tuple[int, int], difference: float, noise_scale: float
+) -> None:
+    """Whether a template that differs so much from its background can be found, and how precisely."""
+    if not noise_scale > 0:
+        say("warning: These frames tell no noise, so nothing can be said of what a template of that contrast needs.")
+        return
+    count = len(images)
+    found = expect_recovery(
+        images.shape[1:],
+        template_shape,
+        difference=difference,
+        noise_scale=noise_scale,
+        num_images=count,
+        precision=difference / WANTED_PRECISION,
+    )
+    height, width = template_shape
+    say(
+        f"contrast   {found.contrast:.3g}: {height} x {width} pixels that differ by {difference:g}, "
+        f"{difference / noise_scale:.3g} of the noise; {found.needed_contrast:.3g} is needed, chance finds "
+        f"{found.chance_contrast:.3g}"
+    )
+    least = f"it would have to differ by {found.needed_difference:.3g}, or be larger"
+    said = {
+        Verdict.RECOVERABLE: "finds such a template",
+        Verdict.DOUBTFUL: f"finds it in {100 * found.probability:.0f} of 100 cases or more; to be sure, {least}",
+        Verdict.HOPELESS: f"cannot tell it from chance; {least}",
+    }
+    say(f"a search   {said[found.verdict]}")
+    if found.verdict != Verdict.HOPELESS:
+        wanted = f"{found.num_images:.0f} frames give it to 1 / {WANTED_PRECISION} of that difference"
+        say(f"           {plural(count, 'frame')} give its pixels to {found.standard_error:.3g}; {wanted}")
 
 
 def _estimate(images: np.ndarray, template_shape: tuple[int, int] | None, seconds_to_read: float) -> str:

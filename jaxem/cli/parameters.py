@@ -19,6 +19,9 @@ SPELLINGS = {
     "transforms": "--turns",
     "boundary": "--wrap",
     "fixed": "--fix",
+    "smallest": "--from",
+    "largest": "--to",
+    "difference": "--contrast",
 }
 GREYS = "luma|mean|red|green|blue"  # as `jaxem.io.frames` has them, which would import NumPy
 
@@ -115,6 +118,16 @@ DrawnModelOption = Annotated[
 ResultArgument = Annotated[Path, typer.Argument(metavar="RESULT", help="The result.npz of jaxem fit.")]
 
 OutOption = Annotated[Path, typer.Option(metavar="DIR", help="Folder for result.npz, positions.csv and figure.png.")]
+SmallestOption = Annotated[
+    tuple[str, str],
+    typer.Option("--from", metavar="H W", help="Smallest height and width of the template, as in 20 20."),
+]
+LargestOption = Annotated[
+    tuple[str, str], typer.Option("--to", metavar="H W", help="Largest height and width of the template, as in 40 40.")
+]
+SizesOutOption = Annotated[
+    Path | None, typer.Option("--out", metavar="DIR", help="Folder for sizes.csv, sizes.npz and sizes.png.")
+]
 TablesOutOption = Annotated[Path, typer.Option(metavar="DIR", help="Folder for positions.csv and positions.npz.")]
 FramesOutOption = Annotated[
     Path,
@@ -129,6 +142,15 @@ InfoShapeOption = Annotated[
     tuple[str, str] | None,
     typer.Option(
         metavar="H W", help="Height and width of the template to estimate for; by default a quarter of the frame's."
+    ),
+]
+ContrastOption = Annotated[
+    float | None,
+    typer.Option(
+        "--contrast",
+        metavar="X",
+        parser=real,
+        help="By how many pixel values (root mean square) the template may differ from its background: is it enough?",
     ),
 ]
 EstimateOption = Annotated[

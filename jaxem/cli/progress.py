@@ -15,6 +15,10 @@ result    start, from 1, of the best; status; elbo, nats; noise_scale; contrast;
 wrote     paths, a list
 verdict   none besides text
 truth     of ``jaxem demo``
+size      of ``jaxem size``, when a fit has ended: size, [h, w]; is_held_out, whether it was of half of the frames;
+          log_likelihood of all frames, nats, or null
+sizes     of ``jaxem size``: size, [h, w], or null if none can be told; sizes, a list of objects, the best first; gain
+          and gain_error, nats; remarks, a list of objects with code, grade, text and effect
 ========  ==============================================================================================================
 """
 

@@ -62,6 +62,17 @@ class FitRequest:
 
 
 @dataclass(frozen=True)
+class SizeRequest:
+    """What a search for the template's size takes besides the images, by the arguments of `jaxem.choose_shape`."""
+
+    smallest: tuple[int, int]
+    largest: tuple[int, int]
+    num_restarts: int | None = None
+    seed: int = 0
+    absent: bool = False
+
+
+@dataclass(frozen=True)
 class Reporting:
     """How long work is shown, and how it survives being ended.
 
@@ -81,14 +92,14 @@ class Reporting:
             raise ArgumentValueError("resume", "needs --checkpoint DIR, the folder to go on from.")
 
 
-def parse_shape(words: tuple[str, str]) -> tuple[int, int]:
+def parse_shape(words: tuple[str, str], argument: str = "template_shape") -> tuple[int, int]:
     """Height and width, as a command line spells them."""
     try:
         return int(words[0]), int(words[1])
     except ValueError:
         given = " ".join(words)
         problem = f"must be two whole numbers as in 60 40, but is {given!r}."
-        raise ArgumentValueError("template_shape", problem) from None
+        raise ArgumentValueError(argument, problem) from None
 
 
 def choose_frames(

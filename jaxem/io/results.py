@@ -9,10 +9,8 @@ package.
 from __future__ import annotations
 
 import io
-import itertools
 import os
-import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from types import NoneType
 from typing import Any, get_args, get_type_hints
@@ -24,15 +22,16 @@ import jaxem
 from jaxem.assess.assessment import Assessment, Report
 from jaxem.assess.detection import DetectionTest
 from jaxem.assess.residuals import ResidualStatistics
+from jaxem.assess.shape_choice import ShapeChoice
 from jaxem.io.npz import read_arrays
-from jaxem.model.appearances import MIRRORED_AND_TURNED
+from jaxem.io.result_arrays import check_arrays
 from jaxem.model.params import Params, Positions, Posterior
 from jaxem.model.predict import Located
 from jaxem.runtime.files import write_atomically
 from jaxem.runtime.text import listed
 from jaxem.search.restarts import Restarts
 from jaxem.solvers.diagnostics import Diagnostics
-from jaxem.solvers.result import Fit, Status
+from jaxem.solvers.result import Fit
 from jaxem.solvers.schedule import Schedule
 
 FORMAT = 1
@@ -43,47 +42,11 @@ KINDS = {
     kind.__name__: kind
     for kind in (
         Params, Posterior, Positions, Located, Schedule, Fit, Restarts, Diagnostics, DetectionTest, ResidualStatistics,
-        Assessment, Report,
+        Assessment, Report, ShapeChoice,
     )
 }
 # fmt: on
 LEFT_OUT = ("best", "params", "found")
-
-# The last axes of each array, in `runs` behind that of the runs; letters stand for sizes, the same letter for the same
-# size. Before them there may be axes of `vmap`, the same ones everywhere in a result. Small letters before a colon are
-# there only in results of several templates (m), several transforms (g), or images with channels (c).
-AXES = {
-    "template": "m:hwc:",
-    "background": "HWc:",
-    "noise_scale": "s:",
-    "prior": "m:g:PQ",
-    "opacity": "o:hw",
-    "probs": "Km:g:PQ",
-    "absent": "",
-    "log_evidence": "K",
-    "corners": "K2",
-    "log_joint": "K",
-    "best_template": "K",
-    "best_transform": "K",
-    "present": "K",
-    "transforms": "g",
-    "history": "i",
-    "inverse_temperature": "n",
-    "prior_smoothing": "n",
-    "confidence": "K",
-    "presence": "K",
-    "gains": "K",
-    "by_pixel": "HWc:",
-    "by_image": "K",
-    "offsets": "K",
-    "edges": "K",
-}
-OF_POSITIONS, OF_POSTERIORS = {"template": "K", "transform": "K"}, {"absent": "K"}
-SAME_SIZE = {"s": "c", "o": "m"}  # the noise may be one for all channels, the support one for all templates
-OPTIONAL = "mgcso"
-COUNTS = ("num_iterations", "num_scheduled", "num_agreeing", "num_steps", "num_hidden", "num_positions")
-WHOLE_NUMBERS = (*COUNTS, "status", "corners", "best_template", "best_transform", "transform", "transforms")
-TRUTHS = ("at_noise_floor", "present")
 
 
 def save(path: str | os.PathLike[str], result: Any) -> None:
@@ -91,6 +54,8 @@ def save(path: str | os.PathLike[str], result: Any) -> None:
 
     Args:
         path: the file, by custom ``.npz``; one that is there is replaced.
+        result: of one of the `KINDS`, such as `Params`, `Fit`, `Restarts` or `Report`; also with leading axes made by
+            ``vmap``; not while tracing.
         result: of one of the `KINDS`, such as `Params`, `Fit`, `Restarts` or `Report`; also with leading axes made by
             ``vmap``; not while tracing.
 
@@ -122,7 +87,7 @@ def save(path: str | os.PathLike[str], result: Any) -> None:
         for name, value in _flatten(kind, result).items()
         if not (value is None and optional[name])
     }
-    _check(kind, arrays)
+    check_arrays(kind, arrays)
     header = np.array([kind.__name__, str(FORMAT), jaxem.__version__])
     stream = io.BytesIO()
     members: dict[str, Any] = {HEADER: header, **arrays}
@@ -165,7 +130,7 @@ def load(path: str | os.PathLike[str]) -> Any:
             lacks, has = (listed([repr(name[:40]) for name in names], MOST_LISTED) for names in (missing, surplus))
             words = [f"lacks {lacks}"] * bool(missing) + [f"has {has} too many"] * bool(surplus)
             raise ValueError(f"it {' and '.join(words)} for {kind.__name__}")
-        _check(kind, arrays)
+        check_arrays(kind, arrays)
     except ValueError as error:
         reason = str(error).rstrip(".")
         raise ValueError(f"{path} is no result that this jaxem can read: {reason}; give one that it saved.") from None
@@ -214,99 +179,6 @@ def _as_plain(name: str, value: Any) -> np.ndarray:
     if array.dtype.kind not in "biuf":
         raise TypeError(f"{name} must be an array of real numbers, but is {value!r:.60}.")
     return array
-
-
-def _check(kind: type, arrays: Mapping[str, np.ndarray]) -> None:
-    """Whether the arrays of a result can be used without surprises."""
-    for name, array in arrays.items():
-        _check_dtype(kind, name, array)
-        if 0 in array.shape and kind is not Schedule:
-            raise ValueError(f"{name} is empty: its shape is {array.shape}")
-    problems: list[tuple[int, str]] = []
-    for there in _axes_that_may_be_there():
-        sizes, how_far, problem = _sizes(kind, arrays, there)
-        if problem is None:
-            break
-        problems.append((how_far, problem))
-    else:  # as the result is most likely meant, most of its arrays fit each other
-        raise ValueError(max(problems, key=lambda one: one[0])[1])
-    for name, array in arrays.items():
-        if not _has_sense(_role(kind, name), array, sizes):
-            raise ValueError(f"{name} holds numbers that it cannot have")
-
-
-def _axes_that_may_be_there() -> Iterator[str]:
-    """Which of the optional axes a result has, the fewest first: axes of `vmap` are read as such."""
-    for count in range(len(OPTIONAL) + 1):
-        for there in itertools.combinations(OPTIONAL, count):
-            if all(SAME_SIZE.get(axis, axis) in there for axis in there):
-                yield "".join(there)
-
-
-def _axes(kind: type, name: str, there: str) -> str:
-    """The last axes of an array, of the optional ones those that are there."""
-    field = name.rpartition(".")[2]
-    special = OF_POSITIONS if _are_positions(kind, name) else OF_POSTERIORS if kind is Posterior else {}
-    axes = re.sub("(.):", lambda found: found[1] if found[1] in there else "", special.get(field, AXES.get(field, "")))
-    return "R" * name.startswith("runs.") + "".join(SAME_SIZE.get(axis, axis) for axis in axes)
-
-
-def _sizes(kind: type, arrays: Mapping[str, np.ndarray], there: str) -> tuple[dict[str, int], int, str | None]:
-    """The size of every axis, how many arrays agree on them, and of the next one what is wrong, if there is one."""
-    sizes: dict[str, int] = {"2": 2}
-    leading: tuple[int, ...] | None = None
-    for how_far, (name, array) in enumerate(arrays.items()):
-        axes = _axes(kind, name, there)
-        split = max(0, array.ndim - len(axes))
-        lead, last = array.shape[:split], array.shape[split:]
-        leading = lead if leading is None else leading
-        expected = tuple(sizes.setdefault(axis, size) for axis, size in zip(axes, last, strict=False))
-        if len(last) != len(axes) or last != expected or lead != leading:
-            return sizes, how_far, f"the shape {array.shape} of {name} does not fit the other shapes"
-    if "h" in sizes:
-        for image, template, positions in ("HhP", "WwQ"):
-            if sizes[positions] not in (sizes[image] - sizes[template] + 1, sizes[image]):
-                return sizes, len(arrays), "the shape of prior is not (H-h+1, W-w+1)"
-    return sizes, len(arrays), None
-
-
-def _are_positions(kind: type, name: str) -> bool:
-    """Whether an array says what is in each image."""
-    return kind in (Positions, Located) or "located" in name.split(".")
-
-
-def _role(kind: type, name: str) -> str:
-    """What an array holds: positions number their templates and transforms in fields named after those."""
-    field = name.rpartition(".")[2]
-    return (
-        {"template": "best_template", "transform": "best_transform"}.get(field, field)
-        if _are_positions(kind, name)
-        else field
-    )
-
-
-def _check_dtype(kind: type, name: str, array: np.ndarray) -> None:
-    field = name.rpartition(".")[2]
-    is_whole = field in WHOLE_NUMBERS or (_are_positions(kind, name) and field == "template")
-    expected = "iu" if is_whole else "b" if field in TRUTHS else "fiub"  # given by hand, any number may be whole
-    if array.dtype.kind not in expected:
-        raise ValueError(f"{name} holds {array.dtype}")
-
-
-def _has_sense(field: str, array: np.ndarray, sizes: Mapping[str, int]) -> bool:
-    if field == "status":
-        return bool(np.isin(array, list(Status)).all())
-    if field == "transforms":
-        return bool(np.isin(array, range(len(MIRRORED_AND_TURNED))).all())
-    if field == "num_iterations":
-        return bool(((array >= 0) & (array < sizes["i"])).all())
-    if field in ("best_template", "best_transform"):
-        count = sizes.get("m" if field == "best_template" else "g", 0 if "h" in sizes else 2**31)
-        return bool(((array >= 0) & (array < count)).all())
-    if field == "corners":
-        nowhere, far = array == -1, np.array([sizes.get("P", 2**31), sizes.get("Q", 2**31)])
-        return bool(nowhere.all() or ((array >= 0) & (array < far)).all())
-    return True
 
 
 def _kind_of(header: np.ndarray | None) -> Any:

@@ -4,6 +4,7 @@ Imports from `assess` and what lies below, and from matplotlib, of which it touc
 function of results, one kind a file, as in `summary`; a new one is a new file here, which `cli` may then offer.
 """
 
+from jaxem.plots.sizes import sizes_figure
 from jaxem.plots.summary import summary_figure
 
-__all__ = ["summary_figure"]
+__all__ = ["sizes_figure", "summary_figure"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import numbers
 import operator
 from typing import Any
@@ -61,4 +62,11 @@ def as_fraction(name: str, value: Any) -> float:
         raise ArgumentValueError(
             name, f"must be a number above 0 and at most 1, known before tracing, but is {value!r}."
         )
+    return float(value)
+
+
+def as_positive(name: str, value: Any) -> float:
+    """A static number above 0."""
+    if isinstance(value, bool) or not hasattr(value, "__float__") or not 0 < float(value) < math.inf:
+        raise ArgumentValueError(name, f"must be a finite number above 0, but is {value!r}.")
     return float(value)
