@@ -12,6 +12,7 @@ from typing import Any
 __version__ = "0.1.0"
 
 _NAMES = {
+    "assess.oddities": ("OddFrames", "odd_frames"),
     "assess.self_test": ("Check", "selfcheck"),
     "assess.significance": ("NoiseCheck", "noise_check"),
     "io.results": ("load", "save"),

@@ -2,6 +2,8 @@
 
 from jaxem import io as io
 from jaxem import plots as plots
+from jaxem.assess.oddities import OddFrames as OddFrames
+from jaxem.assess.oddities import odd_frames as odd_frames
 from jaxem.assess.self_test import Check as Check
 from jaxem.assess.self_test import selfcheck as selfcheck
 from jaxem.assess.significance import NoiseCheck as NoiseCheck

@@ -1,8 +1,8 @@
 """Single pixels and single lines of single frames, and pixels that are odd in all frames.
 
-A template may be as bright as it likes, as small as 2 x 2 pixels, and as rare as it likes: what tells it from odd pixels
-is that its pixels have each other for neighbours, that it looks alike wherever it is, and that it is no wider than
-it is.
+A template may be as bright as it likes, as small as 2 x 2 pixels, and as rare as it likes: what tells it from odd
+pixels is that its pixels have each other for neighbours, that it looks alike wherever it is, and that it is no wider
+than it is.
 """
 
 from __future__ import annotations
@@ -16,16 +16,18 @@ Shape = tuple[int, int]
 # A pixel of a frame is off if it lies so many standard deviations from the typical frame, and far off at so many.
 # Those of a template lie about a value, so that nearer ones tell of it.
 OFF, NEARLY_FAR_OFF, FAR_OFF = 4.0, 8.0, 12.0
-OFF_BY_CHANCE, OUTSHINES = 5.5, 3.0  # what the noise does at most, and how many times as bright as a template no pixel of it is
+# What the noise does at most, and how many times as far off as all of a template, and as what is next to it,
+# no pixel of it is.
+OFF_BY_CHANCE, OUTSHINES, OUTSHINES_BESIDE = 5.5, 3.0, 10.0
 # Of a line that was lost so large a part is off, or shifted one way by so many standard deviations.
 LOST_SHARE, SHIFTED = 0.85, 2.0
 SHORTEST_LINE, FEWEST_LINES = 8, 4
 # A line next to lost ones is whole if less than this part of it is off; so many lost ones may lie side by side.
 WHOLE_SHARE, MOST_SIDE_BY_SIDE = 0.5, 2
-# Far pixels of one value, within so many standard deviations, may be a template's brightest pixel: if there are so many,
-# this part of all (more where the range is wider, as photons let it be), and this part of those three times as near.
+# Far pixels of one value, within so many standard deviations, may be a template's brightest pixel: if there are so
+# many, this part of all (more where the range is wider, as photons let it be), and of those three times as near.
 ALIKE, FEWEST_ALIKE, ALIKE_SHARE, MOST_ALIKE_SHARE, HEAPED_SHARE = 6.0, 3, 0.05, 0.25, 0.7
-# A pixel flickers if it is far off in so large a part of the frames, or varies so many times as much as those beside it.
+# A pixel flickers if it is far off in so large a part of the frames, or varies so many times as much as those around.
 OFTEN, FLICKER_RATIO, FEWEST_TO_FLICKER = 0.02, 6.0, 20
 MOST_OF_ONE_VALUE = 0.3  # of the values of a pixel that flickers, within two standard deviations of the noise
 # A pixel is hot or dead if in nearly all frames it stands out of the eight around it, in units of noise and of texture.
@@ -85,12 +87,12 @@ def isolated(ratio: np.ndarray, shape: Shape, threshold: float = NEARLY_FAR_OFF)
     if not len(far):
         return far
     height, width = ratio.shape[1:]
-    beside = np.zeros(len(far), bool)
+    beside, size = np.zeros(len(far), bool), np.abs(ratio[tuple(far.T)])
     for down, right in AROUND:
         row, column = far[:, 1] + down, far[:, 2] + right
         inside = (row >= 0) & (row < height) & (column >= 0) & (column < width)
         near = ratio[far[:, 0], row.clip(0, height - 1), column.clip(0, width - 1)]
-        beside |= inside & (np.abs(near) > OFF)
+        beside |= inside & (np.abs(near) > np.maximum(OFF, size / OUTSHINES_BESIDE))
     far = far[~beside]
     frames = np.unique(far[:, 0])
     rest = np.abs(np.nan_to_num(ratio[frames]))
@@ -99,8 +101,8 @@ def isolated(ratio: np.ndarray, shape: Shape, threshold: float = NEARLY_FAR_OFF)
     rest[places] = 0
     kept = np.ones(len(far), bool)
     for number, (frame, row, column) in enumerate(zip(*places, strict=True)):
-        near = rest[frame, max(0, row - shape[0] + 1) : row + shape[0], max(0, column - shape[1] + 1) : column + shape[1]]
-        brightest = near.max()
+        rows, columns = (slice(max(0, at - side + 1), at + side) for at, side in zip((row, column), shape, strict=True))
+        brightest = rest[frame, rows, columns].max()
         kept[number] = brightest <= OFF_BY_CHANCE or sizes[number] > OUTSHINES * brightest
     return far[kept]
 
@@ -169,8 +171,8 @@ def restless(images: np.ndarray, weights: np.ndarray | None, typical: Typical, l
     numbers = numbers[some_frames(len(numbers))]
     around = _around(typical.spread, -np.inf).max(axis=0)
     for row, column in np.argwhere(typical.spread > FLICKER_RATIO * np.maximum(around, typical.unit)):
-        own = weights if weights is None else weights[row, column] if weights.ndim == 2 else weights[numbers, row, column]
-        values = as_seen(images[numbers, row, column], own)
+        own = weights if weights is None or weights.ndim == 2 else weights[numbers]
+        values = as_seen(images[numbers, row, column], None if own is None else own[..., row, column])
         near = np.abs(values - typical.level[row, column]) < 2 * typical.unit
         found[row, column] = near.mean() < MOST_OF_ONE_VALUE
     return found
@@ -226,12 +228,13 @@ def is_constant(low: np.ndarray, high: np.ndarray, num_frames: int, noise: float
     fewest = FEWEST_IN_STEPS if step and noise < 3 * step else FEWEST_TO_BE_CONSTANT
     if num_frames < fewest or not noise > 0 or noise < step:
         return np.zeros(low.shape, bool)
-    return low == high
+    same: np.ndarray = low == high
+    return same
 
 
 def border(constant: np.ndarray) -> tuple[int, int, int, int] | None:
     """Row, column, height and width of what lies within constant bands at the edges; None where there are none."""
-    rows, columns = (~constant).any(axis=1), (~constant).any(axis=0)
+    rows, columns = np.any(~constant, axis=1), np.any(~constant, axis=0)
     if (rows.all() and columns.all()) or not rows.any():
         return None
     top, bottom = int(rows.argmax()), len(rows) - int(rows[::-1].argmax())
@@ -242,7 +245,7 @@ def border(constant: np.ndarray) -> tuple[int, int, int, int] | None:
 
 
 def clipped_parts(constant: np.ndarray, low: np.ndarray, high: np.ndarray) -> np.ndarray:
-    """Which of the constant pixels (H, W) lie together at an end of the range: the sensor ended there, and none is dead."""
+    """Which of the constant pixels (H, W) lie together at an end of the range, where the sensor ends."""
     some = np.isfinite(low) & np.isfinite(high)
     if not constant.any() or not some.any():
         return np.zeros_like(constant)

@@ -7,7 +7,6 @@ from typing import NamedTuple
 
 import numpy as np
 
-from jaxem.assess.odd_pixels import OFF
 from jaxem.assess.robust import Typical, quantiles, robust_scale
 
 Shape = tuple[int, int]
@@ -37,12 +36,14 @@ class Measures(NamedTuple):
     ===========  =========  ======================================================================================
     field        shape      meaning
     ===========  =========  ======================================================================================
-    brightness   (K, 3)     quantiles of what is above the typical frame, in standard deviations of the noise
+    mean         (K,)       mean above the typical frame, in standard deviations of the noise
+    brightness   (K, 3)     quantiles of what is above the typical frame, in the same unit
     roughness    (K, 2)     its noise by low quantiles of second differences, in the same unit
     unexplained  (K,)       share of pixels off that two windows of the size of a template leave over
     ===========  =========  ======================================================================================
     """
 
+    mean: np.ndarray
     brightness: np.ndarray
     roughness: np.ndarray
     unexplained: np.ndarray
@@ -73,6 +74,11 @@ def common_shift(brightness: np.ndarray) -> np.ndarray:
     least = np.abs(brightness).min(axis=1)
     one_way = (brightness > 0).all(axis=1) | (brightness < 0).all(axis=1)
     return np.where(one_way, np.sign(brightness[:, 1]) * least, 0.0)
+
+
+def shift_of(measures: Measures) -> np.ndarray:
+    """How far whole frames are brighter than the typical one, (K,), in standard deviations of the noise."""
+    return common_shift(measures.brightness - [robust_scale(column)[0] for column in measures.brightness.T])
 
 
 def unexplained(off: np.ndarray, seen: np.ndarray, shape: Shape, *, wrap: bool) -> np.ndarray:
@@ -122,9 +128,9 @@ def odd_by_measures(
     if count < FEWEST_FRAMES or num_pixels < FEWEST_PIXELS:
         return found
     error = 1.5 / num_pixels**0.5  # of a quantile, and about that of a noise
-    typical = np.array([robust_scale(column) for column in measures.brightness.T])
-    shift = common_shift(measures.brightness - typical[:, 0])
-    far = max(LEAST_BRIGHTER, STDS * error, STDS * float(typical[:, 1].min()))
+    shift = shift_of(measures)
+    usual = min(robust_scale(column)[1] for column in measures.brightness.T)
+    far = max(LEAST_BRIGHTER, STDS * error, STDS * usual)
     with np.errstate(invalid="ignore"):
         for number in np.flatnonzero(np.abs(shift) > far):
             found["bright" if shift[number] > 0 else "dark"][int(number)] = float(shift[number])
@@ -142,7 +148,7 @@ def odd_by_measures(
 
 
 def explain(frame: np.ndarray, typical: Typical) -> str | None:
-    """What makes a frame (H, W) unlike the typical one, in words, if one simple thing does: it is displaced or turned."""
+    """What makes a frame (H, W) unlike the typical one, in words: that it is displaced or turned."""
     level = typical.level
     here = np.isfinite(frame) & np.isfinite(level)
     if min(frame.shape) < 3 or not here.any():
@@ -154,7 +160,8 @@ def explain(frame: np.ndarray, typical: Typical) -> str | None:
         return float(np.nanmean(np.minimum(squares, MOST_DEVIATIONS**2))) if np.isfinite(squares).any() else np.inf
 
     middle = np.nanmean(level)
-    spectrum = np.fft.rfft2(np.where(here, frame - middle, 0)) * np.conj(np.fft.rfft2(np.where(here, level - middle, 0)))
+    one, other = (np.fft.rfft2(np.where(here, picture - middle, 0)) for picture in (frame, level))
+    spectrum = one * np.conj(other)
     peaks = np.fft.irfft2(spectrum / np.maximum(np.abs(spectrum), 1e-300), frame.shape)
     down, right = np.unravel_index(int(peaks.argmax()), peaks.shape)
     shift = [int(d) - size if d > size // 2 else int(d) for d, size in zip((down, right), frame.shape, strict=True)]
@@ -180,7 +187,7 @@ def _displaced(picture: np.ndarray, down: int, right: int) -> np.ndarray:
 
 
 def repeated(images: np.ndarray, noise: float, step: float) -> tuple[list[int], list[tuple[int, int]]]:
-    """Numbers of frames that hold one value, and pairs of frames that are the same to the bit where noise forbids it."""
+    """Numbers of frames that hold one value, and pairs that are the same to the bit where noise forbids it."""
     constant, copies = [], []
     first: dict[bytes, int] = {}
     can_repeat = images[0].size < FEWEST_FOR_DUPLICATES or noise < LEAST_NOISE_OF_DUPLICATES * step or not noise > 0

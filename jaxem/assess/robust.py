@@ -13,7 +13,7 @@ import numpy as np
 
 PIXELS_PER_BLOCK = 2**21
 FRAMES_FOR_MEDIANS = 255  # of which the typical frame is the median
-LEAST_OF_DIFFERENCES = 0.8  # the noise is no less than this part of what differences of frames show: of a few, medians err
+LEAST_OF_DIFFERENCES = 0.8  # no less is the noise over that of differences: medians of few frames err
 STD_PER_MAD = 1.4826  # a normal distribution's standard deviation by its median absolute deviation
 
 
@@ -59,11 +59,11 @@ def frame_blocks(images: np.ndarray, weights: np.ndarray | None = None) -> Itera
         yield start, as_seen(images[some], weights if weights is None or weights.ndim == 2 else weights[some])
 
 
-def some_frames(count: int) -> np.ndarray:
+def some_frames(count: int, most: int = FRAMES_FOR_MEDIANS) -> np.ndarray:
     """Numbers of frames drawn as if by chance, the same at each call: a rhythm of the recording shall not bias them."""
-    if count <= FRAMES_FOR_MEDIANS:
+    if count <= most:
         return np.arange(count)
-    return np.sort(np.random.default_rng(0).choice(count, FRAMES_FOR_MEDIANS, replace=False))
+    return np.sort(np.random.default_rng(0).choice(count, most, replace=False))
 
 
 def typical_frame(
@@ -97,10 +97,16 @@ def typical_frame(
 def median(values: np.ndarray, axis: int | tuple[int, ...]) -> np.ndarray:
     """The median of what is no nan; nan where all is."""
     if not np.isnan(values).any():
-        return np.median(values, axis=axis)
+        return np.asarray(np.median(values, axis=axis))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", RuntimeWarning)
-        return np.nanmedian(values, axis=axis)
+        return np.asarray(np.nanmedian(values, axis=axis))
+
+
+def mean_of(values: np.ndarray) -> np.ndarray:
+    """Means of frames (n, H, W) without their nan, (n,)."""
+    here = np.isfinite(values)
+    return np.where(here, values, 0).sum(axis=(1, 2)) / np.maximum(here.sum(axis=(1, 2)), 1)
 
 
 def quantiles(values: np.ndarray, shares: tuple[float, ...]) -> np.ndarray:

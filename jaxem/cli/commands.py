@@ -18,6 +18,7 @@ from jaxem.cli.parameters import (
     DrawnModelOption,
     EstimateOption,
     EveryOption,
+    ExcludeOption,
     FixOption,
     FramesArgument,
     FramesOutOption,
@@ -26,6 +27,7 @@ from jaxem.cli.parameters import (
     InfoShapeOption,
     IterationsOption,
     JsonOption,
+    MaskHotOption,
     MaskOption,
     MirrorsOption,
     MissingOption,
@@ -81,6 +83,9 @@ def info(
     frames: FramesArgument,
     template_shape: InfoShapeOption = None,
     estimate: EstimateOption = False,
+    mask: MaskOption = None,
+    nan_missing: MissingOption = False,
+    colour: ColourOption = False,
     crop: CropOption = None,
     chosen: ChosenOption = None,
     every: EveryOption = FrameChoice.every,
@@ -92,7 +97,7 @@ def info(
 
     How long a fit will take: jaxem info frames/ --template-shape 60 40 --estimate
     """
-    choice = choose_frames(frames, crop, chosen, every, grey)
+    choice = choose_frames(frames, crop, chosen, every, grey, colour=colour, nan_missing=nan_missing, mask=mask)
     shape = None if template_shape is None else parse_shape(template_shape)
     from jaxem.cli import inspecting
 
@@ -120,6 +125,8 @@ def fit(
     mask: MaskOption = None,
     nan_missing: MissingOption = False,
     colour: ColourOption = False,
+    exclude_odd: ExcludeOption = False,
+    mask_hot: MaskHotOption = False,
     crop: CropOption = None,
     chosen: ChosenOption = None,
     every: EveryOption = FrameChoice.every,
@@ -153,6 +160,8 @@ def fit(
         wrap,
         support,
         parse_fixed(fix or ()),
+        exclude_odd,
+        mask_hot,
     )
     reporting = Reporting(quiet, json, checkpoint, resume)
     from jaxem.cli import fitting

@@ -13,11 +13,13 @@ from typing import Any
 import jax
 import numpy as np
 
+from jaxem.cli.excluding import SecondSearch, fit_again, look_after, look_before, write_positions
 from jaxem.cli.exit_codes import ExitCode
 from jaxem.cli.findings import describe_findings, in_words, position_shown
 from jaxem.cli.frame_files import read_observed
 from jaxem.cli.long_running import choose_display, fingerprint_of, open_checkpointer, save_interrupted
 from jaxem.cli.model_options import model_options
+from jaxem.cli.odd_data import Looked
 from jaxem.cli.progress import Display
 from jaxem.cli.requests import FitRequest, FrameChoice, Reporting
 from jaxem.cli.text import describe_observed, warn
@@ -47,16 +49,23 @@ def fit(choice: FrameChoice, request: FitRequest, out: Path, reporting: Reportin
         check_output(out)
         words = describe_observed(images, observed.weights, choice.path)
         display.note("frames", words, shape=list(images.shape), dtype=str(images.dtype))
+        looked = look_before(observed, request, display)
+        model = looked.model(model)
         fingerprint = {} if reporting.checkpoint is None else fingerprint_of(images, request, model)
         checkpointer = open_checkpointer(reporting, fingerprint, display)
         try:
             found = search(images, request, display, checkpointer, model)
+            again = SecondSearch(checkpointer)
+            looked, found = fit_again(
+                looked, found, request, display, lambda more: search(images, request, display, again, model | more)
+            )
         except KeyboardInterrupt:
             heard()
             fingerprint = fingerprint or fingerprint_of(images, request, model)
             raise save_interrupted(checkpointer, fingerprint, out) from None
         checkpointer.write()
-        write(observed.frame, found, out, display)
+        write(observed.frame, found, out, display, looked)
+        look_after(looked, found, request, display)
     return exit_code(found)
 
 
@@ -102,7 +111,9 @@ def search(
     )
 
 
-def write(frame: Callable[[int], np.ndarray], found: Restarts, out: Path, display: Display) -> None:
+def write(
+    frame: Callable[[int], np.ndarray], found: Restarts, out: Path, display: Display, looked: Looked | None = None
+) -> None:
     """Write ``result.npz``, which `jaxem.load` reads, and ``figure.png``; say what was found in short.
 
     Args:
@@ -110,6 +121,7 @@ def write(frame: Callable[[int], np.ndarray], found: Restarts, out: Path, displa
         found: what to write.
         out: the folder.
         display: whom to tell.
+        looked: the frames, of which ``positions.csv`` then says where the template is and which were left out.
     """
     from jaxem.plots.summary import DOTS_PER_INCH, summary_figure  # `search` has begun to import it
 
@@ -118,6 +130,8 @@ def write(frame: Callable[[int], np.ndarray], found: Restarts, out: Path, displa
     winner = int(best_run(runs))
     with output_folder(out) as folder:
         save(folder / "result.npz", found)
+        if looked is not None:
+            write_positions(folder, looked, found)
         shown, position = position_shown(best)
         figure = summary_figure(frame(shown), position, best.params, runs, winner, transforms)
         figure.savefig(folder / "figure.png", dpi=DOTS_PER_INCH)
@@ -141,8 +155,9 @@ def write(frame: Callable[[int], np.ndarray], found: Restarts, out: Path, displa
     )
     for warning in warnings:
         warn(warning)
-    paths = [str(out / name) for name in ("result.npz", "figure.png")]
-    display.note("wrote", f"wrote {' and '.join(paths)}", paths=paths)
+    names = ["result.npz", *["positions.csv"] * (looked is not None), "figure.png"]
+    paths = [str(out / name) for name in names]
+    display.note("wrote", f"wrote {', '.join(paths[:-1])} and {paths[-1]}", paths=paths)
 
 
 def exit_code(found: Restarts) -> int:

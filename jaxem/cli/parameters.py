@@ -77,6 +77,16 @@ MaskOption = Annotated[
     ),
 ]
 MissingOption = Annotated[bool, typer.Option("--nan-missing", help="NaN is a pixel that was not observed.")]
+ExcludeOption = Annotated[
+    bool,
+    typer.Option("--exclude-odd", help="Leave out frames that are unlike the rest: dark, empty, displaced, noisy."),
+]
+MaskHotOption = Annotated[
+    bool,
+    typer.Option(
+        "--mask-hot", help="Leave out pixels that are far off: hot, dead, flickering, hit by rays, lost lines."
+    ),
+]
 
 TemplatesOption = Annotated[
     int, typer.Option("--templates", metavar="M", parser=whole, help="How many templates; each frame shows one.")
@@ -114,7 +124,7 @@ DrawnModelOption = Annotated[
 ]
 ResultArgument = Annotated[Path, typer.Argument(metavar="RESULT", help="The result.npz of jaxem fit.")]
 
-OutOption = Annotated[Path, typer.Option(metavar="DIR", help="Folder for result.npz and figure.png.")]
+OutOption = Annotated[Path, typer.Option(metavar="DIR", help="Folder for result.npz, positions.csv and figure.png.")]
 TablesOutOption = Annotated[Path, typer.Option(metavar="DIR", help="Folder for positions.csv and positions.npz.")]
 FramesOutOption = Annotated[
     Path,
