@@ -62,6 +62,7 @@ def look(
     *,
     wrap: bool,
     leave_out: np.ndarray | None = None,
+    most_beside: int = 0,
 ) -> Findings:
     """What is odd in images (K, H, W).
 
@@ -71,6 +72,7 @@ def look(
         template_shape: (h, w), or None if it is not known.
         wrap: whether its windows go round the edges.
         leave_out: (K,), true for frames that are odd already, or None.
+        most_beside: how many off pixels a single one may have around it, 0 where templates have not been taken off.
     """
     count, height, width = images.shape
     shape = template_shape or (max(1, height // 2), max(1, width // 2))
@@ -81,7 +83,7 @@ def look(
     copies = [pair for pair in copies if not none[pair[1]]]
     out = none.copy()
     out[constant] = True
-    seen_in = _pass_through(images, weights, typical, shape, wrap=wrap, out=out)
+    seen_in = _pass_through(images, weights, typical, shape, wrap=wrap, out=out, most_beside=most_beside)
     measures = odd_whole.Measures(
         *(np.where(out.reshape(-1, *[1] * (one.ndim - 1)), np.nan, one) for one in seen_in.measures)
     )
@@ -128,7 +130,14 @@ class Seen(NamedTuple):
 
 
 def _pass_through(
-    images: np.ndarray, weights: np.ndarray | None, typical: Typical, shape: Shape, *, wrap: bool, out: np.ndarray
+    images: np.ndarray,
+    weights: np.ndarray | None,
+    typical: Typical,
+    shape: Shape,
+    *,
+    wrap: bool,
+    out: np.ndarray,
+    most_beside: int,
 ) -> Seen:
     count, height, width = images.shape
     measures = odd_whole.Measures(np.zeros(count), np.zeros((count, 3)), np.ones((count, 2)), np.zeros(count))
@@ -148,9 +157,9 @@ def _pass_through(
         torn = (lost_rows.mean(axis=1) > MOST_LOST) | (lost_columns.mean(axis=1) > MOST_LOST)
         lost_rows[torn], lost_columns[torn] = False, False
         ratio[lost_rows[:, :, None] | lost_columns[:, None, :]] = np.nan
-        off, seen = np.abs(ratio) > odd_pixels.OFF, np.isfinite(ratio)
-        crowded = off.mean(axis=(1, 2)) > MOST_FAR_OFF
-        far = odd_pixels.isolated(np.where(crowded[:, None, None], 0, ratio), shape)
+        off, seen = np.abs(ratio) > odd_pixels.A_LITTLE_OFF, np.isfinite(ratio)
+        crowded = (np.abs(ratio) > odd_pixels.OFF).mean(axis=(1, 2)) > MOST_FAR_OFF
+        far = odd_pixels.isolated(np.where(crowded[:, None, None], 0, ratio), shape, most_beside)
         places = tuple(far.T)
         off[places] = seen[places] = False
         measures.unexplained[some] = odd_whole.unexplained(off, seen, shape, wrap=wrap)

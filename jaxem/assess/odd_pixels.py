@@ -15,7 +15,7 @@ Shape = tuple[int, int]
 
 # A pixel of a frame is off if it lies so many standard deviations from the typical frame, and far off at so many.
 # Those of a template lie about a value, so that nearer ones tell of it.
-OFF, NEARLY_FAR_OFF, FAR_OFF = 4.0, 8.0, 12.0
+A_LITTLE_OFF, OFF, NEARLY_FAR_OFF, FAR_OFF = 2.5, 4.0, 8.0, 12.0
 # What the noise does at most, and how many times as far off as all of a template, and as what is next to it,
 # no pixel of it is.
 OFF_BY_CHANCE, OUTSHINES, OUTSHINES_BESIDE = 5.5, 3.0, 10.0
@@ -72,7 +72,7 @@ def _flanked(lost: np.ndarray, whole: np.ndarray) -> np.ndarray:
     return found
 
 
-def isolated(ratio: np.ndarray, shape: Shape, threshold: float = NEARLY_FAR_OFF) -> np.ndarray:
+def isolated(ratio: np.ndarray, shape: Shape, most_beside: int = 0) -> np.ndarray:
     """Frame, row and column of pixels far off while the eight around are not, (n, 3).
 
     Where something else is off within a template's size, the pixel may be a part of a template, unless it is far
@@ -81,19 +81,19 @@ def isolated(ratio: np.ndarray, shape: Shape, threshold: float = NEARLY_FAR_OFF)
     Args:
         ratio: (n, H, W), as for `lost_lines`.
         shape: (h, w) of the template.
-        threshold: standard deviations that a pixel is far off at.
+        most_beside: how many of the eight may be off, too.
     """
-    far = np.argwhere(np.abs(ratio) > threshold)
+    far = np.argwhere(np.abs(ratio) > NEARLY_FAR_OFF)
     if not len(far):
         return far
     height, width = ratio.shape[1:]
-    beside, size = np.zeros(len(far), bool), np.abs(ratio[tuple(far.T)])
+    beside, size = np.zeros(len(far), int), np.abs(ratio[tuple(far.T)])
     for down, right in AROUND:
         row, column = far[:, 1] + down, far[:, 2] + right
         inside = (row >= 0) & (row < height) & (column >= 0) & (column < width)
         near = ratio[far[:, 0], row.clip(0, height - 1), column.clip(0, width - 1)]
-        beside |= inside & (np.abs(near) > np.maximum(OFF, size / OUTSHINES_BESIDE))
-    far = far[~beside]
+        beside += inside & (np.abs(near) > np.maximum(OFF, size / OUTSHINES_BESIDE))
+    far = far[beside <= most_beside]
     frames = np.unique(far[:, 0])
     rest = np.abs(np.nan_to_num(ratio[frames]))
     places = np.searchsorted(frames, far[:, 0]), far[:, 1], far[:, 2]
@@ -121,6 +121,7 @@ def without_templates(places: np.ndarray, values: np.ndarray, far: np.ndarray, s
     """
     odd = np.ones(len(places), bool)
     left = np.argsort(values)
+    all_ordered = values[left]
     widening = np.sqrt(np.maximum(1, np.abs(far) / NEARLY_FAR_OFF))
     fewest = np.maximum(FEWEST_ALIKE, len(places) * np.minimum(ALIKE_SHARE * widening, MOST_ALIKE_SHARE))
     while len(left):
@@ -131,10 +132,11 @@ def without_templates(places: np.ndarray, values: np.ndarray, far: np.ndarray, s
         if alike[first] < fewest[left[first]]:
             break
         some = left[first : last[first]]
-        below, above = np.searchsorted(ordered, ordered[first] + width[first] * np.array([-1.0, 2.0]))
+        ends = ordered[first] + width[first] * np.array([-1.0, 2.0])
+        below, above = np.searchsorted(all_ordered, ends)
         ended = slice(first, last[first])
         if len(some) >= HEAPED_SHARE * (above - below) and not _too_far_apart(places[some], shape):
-            ended = slice(below, above)  # with what lies in the tails
+            ended = slice(*np.searchsorted(ordered, ends))  # with what lies in the tails
             odd[left[ended]] = False
         left = np.delete(left, ended)
     return odd & (np.abs(far) > FAR_OFF)

@@ -20,11 +20,12 @@ SECOND_DIFFERENCE_GAIN = 6.0**0.5
 # A frame is odd if its brightness, its noise or its unexplained part lies so many robust standard deviations from
 # the typical one, and by no less than: standard deviations of a pixel, a factor, a share of the pixels.
 STDS = 8.0
-LEAST_BRIGHTER, LEAST_NOISE_RATIO, LEAST_UNEXPLAINED = 2.0, 1.5, 0.05
-FEW_FRAMES, LEAST_UNEXPLAINED_OF_FEW = 10, 0.2  # of which medians say little; also where a template's size is guessed
+LEAST_BRIGHTER, LEAST_NOISE_RATIO, LEAST_UNEXPLAINED = 2.0, 1.5, 0.08
+FEW_FRAMES, LEAST_UNEXPLAINED_OF_FEW = 10, 0.25  # of which medians say little; also where a template's size is guessed
 FEWEST_FRAMES, FEWEST_PIXELS, FEWEST_PIXELS_FOR_NOISE = 4, 16, 100
 NO_POWER = 0.85  # two templates that cover so large a part of the frame may explain anything
-FLOOR_OF_UNEXPLAINED = 0.02
+FLOOR_OF_UNEXPLAINED = 0.03
+SHARE_BY_CHANCE, FEWEST_OFF = 0.0124, 3  # of normal noise this part is a little off
 # What explains a frame must leave so small a part of its squared distance, which is counted up to so many deviations.
 EXPLAINED, MOST_DEVIATIONS = 0.4, 6.0
 FEWEST_FOR_DUPLICATES, LEAST_NOISE_OF_DUPLICATES = 64, 0.3  # pixels; steps of the numbers
@@ -105,7 +106,9 @@ def unexplained(off: np.ndarray, seen: np.ndarray, shape: Shape, *, wrap: bool) 
             inside = sums[h:, w:] - sums[:-h, w:] - sums[h:, :-w] + sums[:-h, :-w]
             row, column = np.unravel_index(int(inside.argmax()), inside.shape)
             left[np.ix_((row + np.arange(h)) % height, (column + np.arange(w)) % width)] = False
-        found[number] = left.sum() / outside[number]
+        by_chance = SHARE_BY_CHANCE * outside[number]
+        if left.sum() > by_chance + STDS * by_chance**0.5 + FEWEST_OFF:
+            found[number] = left.sum() / outside[number]
     return found
 
 
