@@ -42,7 +42,8 @@ def drift_remarks(
         between = float(np.median(series[-third:]) - np.median(series[:third]))
         varies = STD_PER_MAD * float(np.median(np.abs(series - np.median(series))))
         wanders.append((max(abs(between), varies), between, varies))
-    least, between, varies = min(wanders)
+    least = min(wanders)[0]
+    _, between, varies = wanders[0]
     if least < noise * max(IN_PIXEL_STDS, IN_MEAN_STDS / size**0.5):
         return []
     how = (

@@ -20,6 +20,7 @@ MOST_LOST = 0.3  # of the lines of a frame; where more are lost, the frame is od
 MOST_FAR_OFF = 0.5  # of the pixels of a frame, among which no single ones are looked for
 MOST_CONSTANT = 0.5  # of the pixels; where more never change, frames are like that
 FEWEST_FRAMES = 4
+MOST_BESIDE = 2  # pixels off around a single one, where templates have been taken off
 
 
 class Findings(NamedTuple):
@@ -62,7 +63,7 @@ def look(
     *,
     wrap: bool,
     leave_out: np.ndarray | None = None,
-    most_beside: int = 0,
+    residuals: bool = False,
 ) -> Findings:
     """What is odd in images (K, H, W).
 
@@ -72,7 +73,7 @@ def look(
         template_shape: (h, w), or None if it is not known.
         wrap: whether its windows go round the edges.
         leave_out: (K,), true for frames that are odd already, or None.
-        most_beside: how many off pixels a single one may have around it, 0 where templates have not been taken off.
+        residuals: whether templates have been taken off, so that single pixels may have others beside them.
     """
     count, height, width = images.shape
     shape = template_shape or (max(1, height // 2), max(1, width // 2))
@@ -83,7 +84,7 @@ def look(
     copies = [pair for pair in copies if not none[pair[1]]]
     out = none.copy()
     out[constant] = True
-    seen_in = _pass_through(images, weights, typical, shape, wrap=wrap, out=out, most_beside=most_beside)
+    seen_in = _pass_through(images, weights, typical, shape, wrap=wrap, out=out, residuals=residuals)
     measures = odd_whole.Measures(
         *(np.where(out.reshape(-1, *[1] * (one.ndim - 1)), np.nan, one) for one in seen_in.measures)
     )
@@ -93,7 +94,7 @@ def look(
     frames["empty"] = dict.fromkeys(constant, 1.0)
     for numbers in frames.values():
         out[list(numbers)] = True
-    pixels, how_far = _single_pixels(seen_in, out, shape)
+    pixels, how_far = _single_pixels(seen_in, out, shape, residuals=residuals)
     blinking = odd_pixels.often_off(pixels, int((~out).sum()), typical)
     fixed, inside = _fixed_pixels(images, weights, typical, out, (seen_in.low, seen_in.high), blinking)
     single = ~np.any(list(fixed.values()), axis=0)[tuple(pixels[:, 1:].T)]
@@ -137,7 +138,7 @@ def _pass_through(
     *,
     wrap: bool,
     out: np.ndarray,
-    most_beside: int,
+    residuals: bool,
 ) -> Seen:
     count, height, width = images.shape
     measures = odd_whole.Measures(np.zeros(count), np.zeros((count, 3)), np.ones((count, 2)), np.zeros(count))
@@ -159,7 +160,7 @@ def _pass_through(
         ratio[lost_rows[:, :, None] | lost_columns[:, None, :]] = np.nan
         off, seen = np.abs(ratio) > odd_pixels.A_LITTLE_OFF, np.isfinite(ratio)
         crowded = (np.abs(ratio) > odd_pixels.OFF).mean(axis=(1, 2)) > MOST_FAR_OFF
-        far = odd_pixels.isolated(np.where(crowded[:, None, None], 0, ratio), shape, most_beside)
+        far = odd_pixels.isolated(np.where(crowded[:, None, None], 0, ratio), shape, MOST_BESIDE if residuals else 0)
         places = tuple(far.T)
         off[places] = seen[places] = False
         measures.unexplained[some] = odd_whole.unexplained(off, seen, shape, wrap=wrap)
@@ -198,11 +199,11 @@ def _one_kind_each(
     return found, why
 
 
-def _single_pixels(seen: Seen, out: np.ndarray, shape: Shape) -> tuple[np.ndarray, np.ndarray]:
+def _single_pixels(seen: Seen, out: np.ndarray, shape: Shape, *, residuals: bool) -> tuple[np.ndarray, np.ndarray]:
     """Single pixels of the frames that are kept, and how far they are off."""
     kept = ~out[seen.pixels[:, 0]]
     places, (values, far) = seen.pixels[kept], seen.values[kept].T
-    odd = odd_pixels.without_templates(places, values, far, shape)
+    odd = odd_pixels.without_templates(places, values, far, shape, of_frames=not residuals)
     return places[odd], far[odd]
 
 

@@ -107,7 +107,9 @@ def isolated(ratio: np.ndarray, shape: Shape, most_beside: int = 0) -> np.ndarra
     return far[kept]
 
 
-def without_templates(places: np.ndarray, values: np.ndarray, far: np.ndarray, shape: Shape) -> np.ndarray:
+def without_templates(
+    places: np.ndarray, values: np.ndarray, far: np.ndarray, shape: Shape, *, of_frames: bool = True
+) -> np.ndarray:
     """Which of the isolated pixels are far off and can be no pixel of a template, (n,).
 
     A template that has one bright pixel, or a few, shows the same values wherever it is, all within its size. So pixels
@@ -116,14 +118,16 @@ def without_templates(places: np.ndarray, values: np.ndarray, far: np.ndarray, s
     Args:
         places: (n, 3), frame, row and column.
         values: (n,), in standard deviations of the noise.
-        far: (n,), how far they lie from the typical frame, in the same unit: what is brighter may have more noise.
+        far: (n,), how far they lie from the typical frame, in the same unit.
         shape: (h, w) of the template.
+        of_frames: whether templates are still there: they may be rare, and what is brighter may have more noise.
     """
     odd = np.ones(len(places), bool)
     left = np.argsort(values)
     all_ordered = values[left]
-    widening = np.sqrt(np.maximum(1, np.abs(far) / NEARLY_FAR_OFF))
-    fewest = np.maximum(FEWEST_ALIKE, len(places) * np.minimum(ALIKE_SHARE * widening, MOST_ALIKE_SHARE))
+    widening = np.sqrt(np.maximum(1, np.abs(far) / NEARLY_FAR_OFF)) if of_frames else np.ones(len(far))
+    shares = np.minimum(ALIKE_SHARE * widening, MOST_ALIKE_SHARE) if of_frames else np.full(len(far), MOST_ALIKE_SHARE)
+    fewest = np.maximum(FEWEST_ALIKE, len(places) * shares)
     while len(left):
         ordered, width = values[left], ALIKE * widening[left]
         last = np.searchsorted(ordered, ordered + width, side="right")

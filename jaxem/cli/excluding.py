@@ -25,7 +25,6 @@ from jaxem.runtime.remarks import Grade, Remark
 from jaxem.search.restarts import Restarts
 
 OF_RESIDUALS = ("noisy", "unlike")  # kinds of frames that what a model leaves can tell
-MOST_BESIDE = 2  # pixels off around a single one, where the template has been taken off
 LEAVE_OUT = "Leave out what is odd with --exclude-odd --mask-hot."
 LOOK = "Look at the frames with jaxem info, and at the figure."
 
@@ -85,9 +84,7 @@ def _odd_in_residuals(
         rest[number] = images[number] - clean
     shape = request.template_shape
     channels = [rest] if rest.ndim == 3 else [rest[..., channel] for channel in range(rest.shape[3])]
-    together = join(
-        [look(one, weights, shape, wrap=request.wrap, leave_out=out, most_beside=MOST_BESIDE) for one in channels]
-    )
+    together = join([look(one, weights, shape, wrap=request.wrap, leave_out=out, residuals=True) for one in channels])
     frames: dict[str, dict[int, float]] = {
         kind: numbers if kind in OF_RESIDUALS else {} for kind, numbers in together.frames.items()
     }
