@@ -38,7 +38,7 @@ def look_before(observed: Observed, request: FitRequest, display: Display) -> Lo
         excludes=request.exclude_odd,
         masks=request.mask_hot,
     )
-    tell(display, "frames looked at", looked.odd.remarks)
+    tell(display, "odd", looked.odd.remarks)
     _tell_what_is_left_out(looked, display)
     return looked
 
@@ -67,7 +67,7 @@ def fit_again(
     if not (new_frames or new_pixels):
         return looked, found
     looked = looked._replace(odd=more._replace(frame_weights=frames))
-    tell(display, "residuals looked at", more.remarks)
+    tell(display, "residuals", more.remarks)
     _tell_what_is_left_out(looked, display)
     return looked, search(looked.model({}))
 

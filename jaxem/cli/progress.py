@@ -3,17 +3,21 @@
 With ``--json`` each line is an object with the keys ``event`` and, but for progress, ``text``, which says the same in
 words; numbers that are not finite are null. The events and their other keys:
 
-========  ==============================================================================================================
+========= ==============================================================================================================
 event     keys
-========  ==============================================================================================================
+========= ==============================================================================================================
 frames    shape, [K, H, W]; dtype. Not of ``jaxem demo``
+odd       remarks, each with code, grade, text and effect, on frames and pixels; of ``jaxem fit``, before the search
+residuals the same on what the model leaves, before a second search
+left out  frames, numbers of those that `--exclude-odd` leaves out
+noise     remarks on the noise of the fit
 resumed   path, the checkpoint gone on from, or null if there was none
 progress  seconds since the beginning, and the fields of `jaxem.Progress`: start, from 1; stage; num_steps; num_left;
           elbo and gain, nats; ended; status, by its name; is_better
 result    start, from 1, of the best; status; elbo, nats; noise_scale; contrast; effective_positions; warnings, a list
 wrote     paths, a list
 truth     of ``jaxem demo``
-========  ==============================================================================================================
+========= ==============================================================================================================
 """
 
 from __future__ import annotations
