@@ -20,6 +20,8 @@ MOST_LOST = 0.3  # of the lines of a frame; where more are lost, the frame is od
 MOST_FAR_OFF = 0.5  # of the pixels of a frame, among which no single ones are looked for
 MOST_CONSTANT = 0.5  # of the pixels; where more never change, frames are like that
 FEWEST_FRAMES = 4
+FEWEST_FOR_SINGLE = 8  # frames: of fewer, medians hold parts of templates
+SMALL_SIDE = 8  # pixels
 MOST_BESIDE = 2  # pixels off around a single one, where templates have been taken off
 
 
@@ -76,7 +78,7 @@ def look(
         residuals: whether templates have been taken off, so that single pixels may have others beside them.
     """
     count, height, width = images.shape
-    shape = template_shape or (max(1, height // 2), max(1, width // 2))
+    shape = template_shape or (guessed_side(height), guessed_side(width))
     none = np.zeros(count, bool) if leave_out is None else leave_out
     noise = estimate_noise(images, weights)[0]
     typical = typical_frame(images, weights, noise, leave_out)
@@ -103,6 +105,11 @@ def look(
     brightness = np.where(out, np.nan, typical.unit * np.stack([measures.mean, shift]))
     singles = pixels[single], how_far[single]
     return Findings(frames, why, copies, *singles, rows, columns, fixed, inside, brightness, typical.noise)
+
+
+def guessed_side(size: int) -> int:
+    """How large a template may be if nobody says: half of the frame, or all of a small one."""
+    return max(size // 2, min(size, SMALL_SIDE))
 
 
 class Seen(NamedTuple):
@@ -160,7 +167,8 @@ def _pass_through(
         ratio[lost_rows[:, :, None] | lost_columns[:, None, :]] = np.nan
         off, seen = np.abs(ratio) > odd_pixels.A_LITTLE_OFF, np.isfinite(ratio)
         crowded = (np.abs(ratio) > odd_pixels.OFF).mean(axis=(1, 2)) > MOST_FAR_OFF
-        far = odd_pixels.isolated(np.where(crowded[:, None, None], 0, ratio), shape, MOST_BESIDE if residuals else 0)
+        hides = crowded | (count < FEWEST_FOR_SINGLE and not residuals)
+        far = odd_pixels.isolated(np.where(hides[:, None, None], 0, ratio), shape, MOST_BESIDE if residuals else 0)
         places = tuple(far.T)
         off[places] = seen[places] = False
         measures.unexplained[some] = odd_whole.unexplained(off, seen, shape, wrap=wrap)
@@ -203,6 +211,8 @@ def _single_pixels(seen: Seen, out: np.ndarray, shape: Shape, *, residuals: bool
     """Single pixels of the frames that are kept, and how far they are off."""
     kept = ~out[seen.pixels[:, 0]]
     places, (values, far) = seen.pixels[kept], seen.values[kept].T
+    if not residuals and odd_pixels.one_a_frame(places, int((~out).sum()), shape):
+        return places[:0], far[:0]
     odd = odd_pixels.without_templates(places, values, far, shape, of_frames=not residuals)
     return places[odd], far[odd]
 

@@ -22,8 +22,10 @@ OFF_BY_CHANCE, OUTSHINES, OUTSHINES_BESIDE = 5.5, 3.0, 10.0
 # Of a line that was lost so large a part is off, or shifted one way by so many standard deviations.
 LOST_SHARE, SHIFTED = 0.85, 2.0
 SHORTEST_LINE, FEWEST_LINES = 8, 4
+LONGEST_TEMPLATE = 0.75  # of a line, or it is a lost line itself
 # A line next to lost ones is whole if less than this part of it is off; so many lost ones may lie side by side.
 WHOLE_SHARE, MOST_SIDE_BY_SIDE = 0.5, 2
+MOST_BY_CHANCE = 0.5  # of the frames have a single pixel, and none has several: chance does not do that
 # Far pixels of one value, within so many standard deviations, may be a template's brightest pixel: if there are so
 # many, this part of all (more where the range is wider, as photons let it be), and of those three times as near.
 ALIKE, FEWEST_ALIKE, ALIKE_SHARE, MOST_ALIKE_SHARE, HEAPED_SHARE = 6.0, 3, 0.05, 0.25, 0.7
@@ -46,7 +48,7 @@ def lost_lines(ratio: np.ndarray, template_side: int) -> np.ndarray:
             a line, lines count only where those beside them are whole.
     """
     count, height, width = ratio.shape
-    if width < SHORTEST_LINE or height < FEWEST_LINES:
+    if width < SHORTEST_LINE or height < FEWEST_LINES or template_side > LONGEST_TEMPLATE * width:
         return np.zeros((count, height), bool)
     seen = np.isfinite(ratio).sum(axis=2)
     enough = seen >= max(SHORTEST_LINE, width / 4)
@@ -144,6 +146,12 @@ def without_templates(
             odd[left[ended]] = False
         left = np.delete(left, ended)
     return odd & (np.abs(far) > FAR_OFF)
+
+
+def one_a_frame(places: np.ndarray, num_frames: int, shape: Shape) -> bool:
+    """Whether most frames have an isolated pixel and hardly one has two far apart: a template does that."""
+    frames = len(np.unique(places[:, 0]))
+    return frames > MOST_BY_CHANCE * num_frames and not _too_far_apart(places, shape)
 
 
 def _too_far_apart(places: np.ndarray, shape: Shape) -> bool:
