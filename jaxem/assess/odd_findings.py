@@ -211,9 +211,9 @@ def _single_pixels(seen: Seen, out: np.ndarray, shape: Shape, *, residuals: bool
     """Single pixels of the frames that are kept, and how far they are off."""
     kept = ~out[seen.pixels[:, 0]]
     places, (values, far) = seen.pixels[kept], seen.values[kept].T
-    if not residuals and odd_pixels.one_a_frame(places, int((~out).sum()), shape):
-        return places[:0], far[:0]
     odd = odd_pixels.without_templates(places, values, far, shape, of_frames=not residuals)
+    if not residuals and odd_pixels.one_a_frame(places, int((~out).sum()), shape):
+        odd &= np.abs(far) > odd_pixels.OUTSHINES * np.quantile(np.abs(far), 0.9)
     return places[odd], far[odd]
 
 
