@@ -9,6 +9,8 @@ from jaxem.assess.detection import DetectionTest as DetectionTest
 from jaxem.assess.detection import detection_test as detection_test
 from jaxem.assess.evaluation import standard_errors as standard_errors
 from jaxem.assess.locating import locate as locate
+from jaxem.assess.oddities import OddFrames as OddFrames
+from jaxem.assess.oddities import odd_frames as odd_frames
 from jaxem.assess.recoverability import Recoverability as Recoverability
 from jaxem.assess.recoverability import expect_recovery as expect_recovery
 from jaxem.assess.self_test import Check as Check

@@ -61,7 +61,7 @@ def test_fit_finds_the_face_in_a_folder_of_frames(demo, tmp_path, capfd):
     assert result["elbo"] == result["runs.elbo"].max()
     assert sorted(result["runs.status"]) == [Status.CONVERGED, Status.ABANDONED]
     assert imageio.imread(out / "figure.png").shape[2] == 4
-    assert sorted(file.name for file in out.iterdir()) == ["figure.png", "result.npz"]
+    assert sorted(file.name for file in out.iterdir()) == ["figure.png", "positions.csv", "result.npz"]
     captured = capfd.readouterr()
     assert captured.err == ""
     assert "annealing" in captured.out

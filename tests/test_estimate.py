@@ -6,7 +6,8 @@ import jax
 import numpy as np
 import pytest
 
-from jaxem.assess import frame_stats
+from jaxem.assess import frame_remarks, frame_stats
+from jaxem.assess.drift import drift_remarks
 from jaxem.assess.frame_stats import estimate_noise, frame_statistics
 from jaxem.cli import estimate, memory
 from jaxem.cli.estimate import Trial
@@ -69,11 +70,10 @@ def test_looking_at_frames_block_by_block(monkeypatch):
     whole = frame_statistics(frames)
     monkeypatch.setattr(frame_stats, "PIXELS_PER_BLOCK", 4 * 99)
     blocks = frame_statistics(frames)
-    np.testing.assert_allclose(blocks.brightness, whole.brightness)
-    assert blocks._replace(brightness=None) == whole._replace(brightness=None)
-    assert whole.duplicates == [(4, 20)]
-    assert whole.constant == [7, 13]
-    assert whole.limits is None
+    assert blocks == whole._replace(mean=blocks.mean)
+    assert blocks.mean == pytest.approx(whole.mean)
+    assert blocks.limits is None
+    assert blocks.at_high == 1 / frames.size
     monkeypatch.setattr(frame_stats, "PIXELS_FOR_NOISE", 8 * 99)
     assert estimate_noise(frames)[0] == pytest.approx(5, rel=0.15)
     flickering = frames + 40 * (np.arange(30) % 2)[:, None, None]
@@ -86,9 +86,10 @@ def test_what_few_pixels_show_is_no_reason_for_a_warning():
     few, many = rng.normal(50, 5, (4, 3, 3)), rng.normal(50, 5, (4, 100, 100))
     few[:2], many[0, 0] = few.min(), many.max()
     seen = frame_statistics(few)
-    assert not list(frame_stats._clipping(seen, few.size))
-    assert not list(frame_stats._clipping(frame_statistics(many), many.size))
-    wandering = seen._replace(noise=5.0, brightness=np.array([50.0, 50, 54, 54]))
-    assert frame_stats._drift(wandering, 9) is None
-    assert "drifts by +4" in frame_stats._drift(wandering, 10**4)
-    assert frame_stats._drift(wandering._replace(noise=0.0), 10**4) is None
+    assert not list(frame_remarks._clipping(seen, few.size))
+    assert not list(frame_remarks._clipping(frame_statistics(many), many.size))
+    means = np.array([0.0, 0, 4, 4])
+    assert drift_remarks(means, means, 5.0, 9) == []
+    (remark,) = drift_remarks(means, means, 5.0, 10**4)
+    assert "drifts by +4" in remark.text
+    assert drift_remarks(means, means, 0.0, 10**4) == []

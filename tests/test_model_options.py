@@ -93,7 +93,7 @@ def test_all_of_it_reaches_the_search_and_is_said(files, search, found, capfd):
     assert set(call["fixed"]) == {"background", "noise_scale"}
     np.testing.assert_array_equal(call["fixed"]["background"], found[1].best.params.background)
     assert call["fixed"]["noise_scale"] == 9.5
-    assert {file.name for file in (files / "out").iterdir()} == {"result.npz", "figure.png"}
+    assert {file.name for file in (files / "out").iterdir()} == {"result.npz", "positions.csv", "figure.png"}
     captured = capfd.readouterr()
     assert (
         f"in 3 channels from {files / 'colour.npy'}; {100 * MASKS.mean():.3g} % of their pixels count" in captured.out

@@ -13,7 +13,7 @@ import numpy as np
 
 from jaxem.assess.detection import DetectionTest
 from jaxem.assess.evaluation import evaluate
-from jaxem.assess.remarks import contrast_remarks, frame_remarks, noise_remarks, place_remarks, test_remarks
+from jaxem.assess.remarks import contrast_remarks, evidence_remarks, place_remarks, residual_remarks, test_remarks
 from jaxem.assess.residuals import ResidualStatistics
 from jaxem.model.params import Params
 from jaxem.model.predict import Located
@@ -55,8 +55,8 @@ class Assessment(NamedTuple):
             *test_remarks(self.test),
             *place_remarks(self.located, self.test),
             *contrast_remarks(float(self.contrast), int(self.num_positions)),
-            *noise_remarks(self.residuals, self.standard_errors.template.shape),
-            *frame_remarks(self.located, self.residuals),
+            *residual_remarks(self.residuals, self.standard_errors.template.shape),
+            *evidence_remarks(self.located, self.residuals),
         ]
 
 

@@ -1,26 +1,19 @@
-"""What frames show: their noise, what a fit would stumble over, and which of them a model explains badly."""
+"""What frames show: their range, their noise, and which of them a model explains badly."""
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterator
 from typing import NamedTuple
 
 import numpy as np
 
-from jaxem.runtime.text import listed, plural
+from jaxem.assess.robust import STD_PER_MAD, as_seen, median
 
 PIXELS_PER_BLOCK = 2**22  # looked at a time
 PIXELS_FOR_NOISE = 2**21  # from which noise is estimated
-STD_PER_MAD = 1.4826  # a normal distribution's standard deviation by its median absolute deviation
 LAPLACIAN_GAIN = 6.0  # root of the sum of squares of the mask 1 -2 1 down times the same across
-MOST_LISTED = 3  # frames named in a warning
-# Pixels at an end of the range that say that there were more beyond it, as a share and in number.
-CLIPPED_SHARE, FEWEST_CLIPPED = 0.01, 20
 # A frame is explained much worse than the rest where its log evidence lies so many robust standard deviations lower.
 OUTLIER_STDS = 6.0
-# The brightness of whole frames may wander by so many standard deviations of a pixel's noise, and of a frame's mean.
-DRIFT_IN_PIXEL_STDS, DRIFT_IN_MEAN_STDS = 0.5, 6.0
 
 
 class FrameStatistics(NamedTuple):
@@ -36,9 +29,6 @@ class FrameStatistics(NamedTuple):
     at_low         share of the pixels that have the lowest value
     at_high        share of the pixels that have the highest value
     limits         lowest and highest number of the type, or None where it has none to speak of
-    constant       numbers of the frames whose pixels are all alike
-    duplicates     pairs of numbers of frames that are the same to the bit, the first such frame first
-    brightness     mean pixel value of each frame
     =============  ==========================================================================================
     """
 
@@ -50,13 +40,14 @@ class FrameStatistics(NamedTuple):
     at_low: float
     at_high: float
     limits: tuple[int, int] | None
-    constant: list[int]
-    duplicates: list[tuple[int, int]]
-    brightness: np.ndarray
 
 
-def frame_statistics(images: np.ndarray) -> FrameStatistics:
-    """Statistics of frames (K, H, W), pixel values, gathered some millions of pixels at a time.
+def frame_statistics(images: np.ndarray, weights: np.ndarray | None = None) -> FrameStatistics:
+    """Statistics of frames (K, H, W) or (K, H, W, C), pixel values, gathered some millions of pixels at a time.
+
+    Args:
+        images: the frames.
+        weights: (H, W) or (K, H, W), zero where a pixel was not observed, or None.
 
     Example:
         >>> import numpy as np
@@ -66,58 +57,62 @@ def frame_statistics(images: np.ndarray) -> FrameStatistics:
         >>> round(found.noise), round(found.roughness)
         (5, 5)
     """
-    low, high = images.min(), images.max()
+    low, high, total, size = np.inf, -np.inf, 0.0, 0
     count_low = count_high = 0
-    brightness, constant = [], []
-    first: dict[bytes, int] = {}
-    duplicates: list[tuple[int, int]] = []
-    for start, block in _blocks(images):
-        count_low += int((block == low).sum())
-        count_high += int((block == high).sum())
-        brightness.append(block.mean(axis=(1, 2), dtype=np.float64))
-        for number, frame in enumerate(block, start):
-            if frame.min() == frame.max():
-                constant.append(number)
-                continue
-            digest = hashlib.blake2b(np.ascontiguousarray(frame).data, digest_size=16).digest()
-            if first.setdefault(digest, number) != number:
-                duplicates.append((first[digest], number))
-    means = np.concatenate(brightness)
+    for block in _observed(images, weights):
+        lowest, highest = (float(block.min()), float(block.max())) if block.size else (np.inf, -np.inf)
+        count_low = (count_low if low <= lowest else 0) + (int((block == lowest).sum()) if lowest <= low else 0)
+        count_high = (count_high if high >= highest else 0) + (int((block == highest).sum()) if highest >= high else 0)
+        low, high = min(low, lowest), max(high, highest)
+        total, size = total + float(block.sum(dtype=np.float64)), size + block.size
     limits = np.iinfo(images.dtype) if images.dtype.kind in "iu" else None
+    size = max(size, 1)
     return FrameStatistics(
-        float(low),
-        float(high),
-        float(means.mean()),
-        *estimate_noise(images),
-        count_low / images.size,
-        count_high / images.size,
+        low,
+        high,
+        total / size,
+        *estimate_noise(images, weights),
+        count_low / size,
+        count_high / size,
         None if limits is None else (int(limits.min), int(limits.max)),
-        constant,
-        duplicates,
-        means,
     )
 
 
-def estimate_noise(images: np.ndarray) -> tuple[float, float]:
+def estimate_noise(images: np.ndarray, weights: np.ndarray | None = None) -> tuple[float, float]:
     """The noise by differences between frames and by roughness within them, both robust, pixel values.
 
     Differences are those of neighbours in the stack, less their own median, so that neither a background nor its drift
     counts, and templates count little while they cover less than half of the pixels. Where frames are near copies of
-    their neighbours, as in a video, noise is still new in each.
+    their neighbours, as in a video, noise is still new in each. Of several channels it is the root mean square.
+
+    Args:
+        images: (K, H, W) or (K, H, W, C), pixel values.
+        weights: (H, W) or (K, H, W), zero where a pixel was not observed, or None.
     """
+    if images.ndim == 4:
+        channels = [estimate_noise(images[..., channel], weights) for channel in range(images.shape[3])]
+        noise, roughness = np.sqrt(np.mean(np.square(channels), axis=0)).tolist()
+        return noise, roughness
     step = max(1, len(images) // max(2, PIXELS_FOR_NOISE // images[0].size))
-    some = images[np.arange(0, len(images) - 1, step)[:, None] + [0, 1]].astype(np.float64) if len(images) > 1 else None
-    frames = images[::step].astype(np.float64) if some is None else some[:, 0]
-    noise = np.nan
-    if some is not None:
-        differences = some[:, 1] - some[:, 0]
-        differences -= np.median(differences, axis=(1, 2), keepdims=True)
-        noise = STD_PER_MAD * float(np.median(np.abs(differences))) / 2**0.5
+    firsts = np.arange(0, max(1, len(images) - 1), step)
+
+    def seen(numbers: np.ndarray) -> np.ndarray:
+        return as_seen(images[numbers], weights if weights is None or weights.ndim == 2 else weights[numbers])
+
+    frames, noise = seen(firsts), np.nan
+    if len(images) > 1:
+        differences = seen(firsts + 1) - frames
+        differences -= median(differences, axis=(1, 2))[:, None, None]
+        noise = STD_PER_MAD * _middle(np.abs(differences)) / 2**0.5
     if min(images.shape[1:]) < 3:
         return noise, np.nan
     down = frames[:, :-2] - 2 * frames[:, 1:-1] + frames[:, 2:]
     across = down[:, :, :-2] - 2 * down[:, :, 1:-1] + down[:, :, 2:]
-    return noise, STD_PER_MAD * float(np.median(np.abs(across))) / LAPLACIAN_GAIN
+    return noise, STD_PER_MAD * _middle(np.abs(across)) / LAPLACIAN_GAIN
+
+
+def _middle(values: np.ndarray) -> float:
+    return float(median(values.ravel(), axis=0))
 
 
 def describe_statistics(images: np.ndarray, stats: FrameStatistics) -> list[str]:
@@ -133,62 +128,15 @@ def describe_statistics(images: np.ndarray, stats: FrameStatistics) -> list[str]
     ]
 
 
-def frame_warnings(images: np.ndarray, stats: FrameStatistics) -> list[str]:
-    """What a fit would stumble over, a sentence each."""
-    count = len(images)
-    found = [*_clipping(stats, images.size)]
-    if stats.low == stats.high:
-        return ["All pixels of all frames are alike; there is nothing to find."]
-    if count == 1:
-        found.append("There is one frame only; a template is found by what many frames have in common.")
-    if stats.constant:
-        named = listed([str(number) for number in stats.constant], MOST_LISTED)
-        found.append(f"Empty, with all pixels alike: {plural(len(stats.constant), 'frame')} of {count} ({named}).")
-    if stats.duplicates:
-        named = listed([f"{one} and {other}" for one, other in stats.duplicates], MOST_LISTED)
-        found.append(
-            f"Copies to the bit of earlier ones: {plural(len(stats.duplicates), 'frame')} of {count} ({named}). They "
-            f"count as evidence that they are not."
-        )
-    drift = _drift(stats, images[0].size)
-    if drift:
-        found.append(drift)
-    return found
-
-
-def _clipping(stats: FrameStatistics, size: int) -> Iterator[str]:
-    """Pixels heaped up at an end: of the type, or of the data where the type has none or the data end before."""
-    for share, value, limit, end in (
-        (stats.at_low, stats.low, None if stats.limits is None else stats.limits[0], "lowest"),
-        (stats.at_high, stats.high, None if stats.limits is None else stats.limits[1], "highest"),
-    ):
-        if share > CLIPPED_SHARE and share * size >= FEWEST_CLIPPED and stats.low < stats.high:
-            which = f"number of the type, {limit}" if value == limit else f"value there is, {value:.6g}"
-            yield f"{100 * share:.3g} % of the pixels have the {end} {which}: clipped noise is not normal noise."
-
-
-def _drift(stats: FrameStatistics, size: int) -> str | None:
-    """Whether the frames' brightness wanders by much of the noise of a pixel, and by more than noise does."""
-    means, noise = stats.brightness, stats.noise
-    if len(means) < 4 or not noise > 0:
-        return None
-    third = max(1, len(means) // 3)
-    between = float(np.median(means[-third:]) - np.median(means[:third]))
-    wander = STD_PER_MAD * float(np.median(np.abs(means - np.median(means))))
-    if max(abs(between), wander) < noise * max(DRIFT_IN_PIXEL_STDS, DRIFT_IN_MEAN_STDS / size**0.5):
-        return None
-    how = (
-        f"drifts by {between:+.3g} from the first third of the frames to the last"
-        if abs(between) >= wander
-        else f"varies by {wander:.3g} from frame to frame"
-    )
-    return f"Brightness {how}, and the noise of a pixel is {noise:.3g}; the model has one background for all frames."
-
-
-def _blocks(images: np.ndarray) -> Iterator[tuple[int, np.ndarray]]:
+def _observed(images: np.ndarray, weights: np.ndarray | None) -> Iterator[np.ndarray]:
+    """The pixels that were observed, a block of them at a time."""
     step = max(1, PIXELS_PER_BLOCK // images[0].size)
     for start in range(0, len(images), step):
-        yield start, images[start : start + step]
+        block = images[start : start + step]
+        if weights is not None:
+            own = weights if weights.ndim == 2 else weights[start : start + step]
+            block = block[np.broadcast_to(own > 0, block.shape[:3])]
+        yield block[np.isfinite(block)] if block.dtype.kind == "f" else block
 
 
 def outliers(log_evidence: np.ndarray, image_size: int) -> np.ndarray:

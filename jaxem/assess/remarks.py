@@ -83,7 +83,7 @@ def contrast_remarks(found: float, num_positions: int) -> Iterator[Remark]:
         yield from (remark._replace(grade=Grade.NOTE) for remark in recoverability_remarks(found, num_positions))
 
 
-def noise_remarks(residuals: ResidualStatistics, template_shape: tuple[int, ...]) -> Iterator[Remark]:
+def residual_remarks(residuals: ResidualStatistics, template_shape: tuple[int, ...]) -> Iterator[Remark]:
     """How the noise differs from white Gaussian noise of one strength, and what that does to the result."""
     count = float(residuals.num_pixels)
     down, along = float(residuals.correlation_down), float(residuals.correlation_along)
@@ -174,7 +174,7 @@ def _spread_remarks(residuals: ResidualStatistics, kurtosis: float, down: float,
         )
 
 
-def frame_remarks(located: Located, residuals: ResidualStatistics) -> Iterator[Remark]:
+def evidence_remarks(located: Located, residuals: ResidualStatistics) -> Iterator[Remark]:
     """Frames that the model explains much worse than the rest, and structure that it explains in none of them."""
     edges = float(np.median(residuals.edges))
     if edges > WORST_WINDOW[0]:

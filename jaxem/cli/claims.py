@@ -12,6 +12,8 @@ import numpy as np
 from jaxem.assess.assessment import Assessment, Report, assess_fit
 from jaxem.assess.detection import FEWEST_IMAGES, DetectionTest, detection_test
 from jaxem.assess.remarks import LARGEST_P_VALUE
+from jaxem.cli.excluding import noise_by_pixels
+from jaxem.cli.odd_data import Looked
 from jaxem.cli.requests import FitRequest
 from jaxem.cli.text import warn
 from jaxem.runtime.remarks import Grade, Remark, note
@@ -25,23 +27,29 @@ TEST_KEY = 1  # what the key of the search is folded with for the test
 class FittedFrames(NamedTuple):
     """What is fitted, and how.
 
-    =======  ========================  ========================================================
-    field    type                      meaning
-    =======  ========================  ========================================================
-    images   (K, H, W) or              pixel values
-             (K, H, W, C)
-    frame    function of a number      one of the frames as it is shown
-    numbers  K                         their numbers in the file
-    request  `FitRequest`              what was asked for
-    model    options                   what the library is told besides, by its own names
-    =======  ========================  ========================================================
+    =======  ============  ========================================================
+    field    type          meaning
+    =======  ============  ========================================================
+    looked   `Looked`      the frames, and what of them is left out
+    request  `FitRequest`  what was asked for
+    model    options       what the library is told besides, by its own names
+    =======  ============  ========================================================
     """
 
-    images: np.ndarray
-    frame: Callable[[int], np.ndarray]
-    numbers: Sequence[int]
+    looked: Looked
     request: FitRequest
     model: Mapping[str, Any]
+
+    @property
+    def images(self) -> np.ndarray:
+        """(K, H, W) or (K, H, W, C), pixel values."""
+        return self.looked.observed.images
+
+    @property
+    def numbers(self) -> Sequence[int]:
+        """Of the frames in their file."""
+        numbers = self.looked.names.numbers
+        return range(len(self.images)) if numbers is None else numbers
 
 
 class TestRun:
@@ -114,11 +122,11 @@ def assess(frames: FittedFrames, found: Restarts) -> Report:
     return Report(found, assessment)
 
 
-def all_remarks(report: Report, request: FitRequest) -> list[Remark]:
+def all_remarks(report: Report, frames: FittedFrames) -> list[Remark]:
     """What is said of a result."""
-    remarks = report.remarks()
+    remarks = [*report.remarks(), *noise_by_pixels(frames.looked, report.found, frames.request)]
     count = len(report.best.corners)
-    if request.test and count < FEWEST_IMAGES:
+    if frames.request.test and count < FEWEST_IMAGES:
         words = f"{count} frames are too few to test whether there is a template at all; it takes {FEWEST_IMAGES}."
         remarks.append(note("too-few-to-test", words, count))
     return remarks

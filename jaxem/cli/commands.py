@@ -19,6 +19,7 @@ from jaxem.cli.parameters import (
     DrawnModelOption,
     EstimateOption,
     EveryOption,
+    ExcludeOption,
     FixOption,
     FramesArgument,
     FramesOutOption,
@@ -28,6 +29,7 @@ from jaxem.cli.parameters import (
     IterationsOption,
     JsonOption,
     LargestOption,
+    MaskHotOption,
     MaskOption,
     MirrorsOption,
     MissingOption,
@@ -88,6 +90,9 @@ def info(
     template_shape: InfoShapeOption = None,
     estimate: EstimateOption = False,
     contrast: ContrastOption = None,
+    mask: MaskOption = None,
+    nan_missing: MissingOption = False,
+    colour: ColourOption = False,
     crop: CropOption = None,
     chosen: ChosenOption = None,
     every: EveryOption = FrameChoice.every,
@@ -101,7 +106,7 @@ def info(
 
     Whether a template that differs from its background by 5 can be found: ... --template-shape 60 40 --contrast 5
     """
-    choice = choose_frames(frames, crop, chosen, every, grey)
+    choice = choose_frames(frames, crop, chosen, every, grey, colour=colour, nan_missing=nan_missing, mask=mask)
     shape = None if template_shape is None else parse_shape(template_shape)
     from jaxem.cli import inspecting
 
@@ -162,6 +167,8 @@ def fit(
     mask: MaskOption = None,
     nan_missing: MissingOption = False,
     colour: ColourOption = False,
+    exclude_odd: ExcludeOption = False,
+    mask_hot: MaskHotOption = False,
     crop: CropOption = None,
     chosen: ChosenOption = None,
     every: EveryOption = FrameChoice.every,
@@ -195,6 +202,8 @@ def fit(
         wrap,
         support,
         parse_fixed(fix or ()),
+        exclude_odd,
+        mask_hot,
         not no_test,
     )
     reporting = Reporting(quiet, json, checkpoint, resume)

@@ -9,9 +9,12 @@ import numpy as np
 from jaxem.cli import fitting
 from jaxem.cli.claims import FittedFrames, start_test
 from jaxem.cli.demo import IMAGE_SHAPE, TEMPLATE_SHAPE, compare_with_truth, demo_frames
+from jaxem.cli.frame_files import Observed
 from jaxem.cli.long_running import choose_display
+from jaxem.cli.odd_data import look_at
 from jaxem.cli.requests import FitRequest, Reporting
 from jaxem.cli.text import describe_frames
+from jaxem.io.frames import Part
 from jaxem.runtime.checkpoint import Checkpointer
 from jaxem.runtime.compilation_cache import cache_compiled_programs
 from jaxem.runtime.files import check_output
@@ -26,7 +29,9 @@ def run_demo(seed: int, out: Path, reporting: Reporting) -> int:
     with choose_display(reporting, len(demo.frames)) as display:
         check_output(out)
         display.note("frames", f"{describe_frames(demo.frames)}, in each of them the same face hidden in noise")
-        frames = FittedFrames(demo.frames, demo.frames.__getitem__, range(len(demo.frames)), request, {})
+        count, (height, width) = len(demo.frames), IMAGE_SHAPE
+        whole = Part(demo.frames, range(count), count, slice(0, height), slice(0, width), IMAGE_SHAPE)
+        frames = FittedFrames(look_at(Observed(demo.frames, None, whole), TEMPLATE_SHAPE), request, {})
         test = start_test(frames)
         found = fitting.search(demo.frames, request, display, Checkpointer())
         report = fitting.write(frames, found, test, out, display)

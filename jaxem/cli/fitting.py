@@ -25,6 +25,7 @@ from jaxem.cli.claims import (
     test_failed,
     verdict,
 )
+from jaxem.cli.excluding import SecondSearch, fit_again, look_before
 from jaxem.cli.exit_codes import ExitCode
 from jaxem.cli.findings import describe_findings, in_words, position_shown
 from jaxem.cli.frame_files import read_observed
@@ -61,19 +62,25 @@ def fit(choice: FrameChoice, request: FitRequest, out: Path, reporting: Reportin
         check_output(out)
         words = describe_observed(images, observed.weights, choice.path)
         display.note("frames", words, shape=list(images.shape), dtype=str(images.dtype))
+        looked = look_before(observed, request, display)
+        model = looked.model(model)
         fingerprint = {} if reporting.checkpoint is None else fingerprint_of(images, request, model)
         checkpointer = open_checkpointer(reporting, fingerprint, display)
-        frames = FittedFrames(images, observed.frame, choice.numbers(len(images)), request, model)
-        test = start_test(frames) if images.size < FEW_PIXELS else None
+        frames = FittedFrames(looked, request, model)
+        test = start_test(frames) if images.size < FEW_PIXELS and not looked.leaves_out else None
         try:
             found = search(images, request, display, checkpointer, model)
+            again = SecondSearch(checkpointer)
+            looked, found = fit_again(
+                looked, found, request, display, lambda more: search(images, request, display, again, model | more)
+            )
         except KeyboardInterrupt:
             heard()
             fingerprint = fingerprint or fingerprint_of(images, request, model)
             raise save_interrupted(checkpointer, fingerprint, out) from None
         checkpointer.write()
-        test = test or start_test(frames)
-        report = write(frames, found, test, out, display)
+        frames = FittedFrames(looked, request, looked.model(model))
+        report = write(frames, found, test or start_test(frames), out, display)
     return exit_code(report)
 
 
@@ -137,9 +144,15 @@ def write(frames: FittedFrames, found: Restarts, test: TestRun | None, out: Path
     report = assess(frames, found)
     with output_folder(out) as folder:
         save(folder / "result.npz", report)
-        write_positions(folder / "positions.csv", frames.numbers, report.assessment.located, transforms)
+        write_positions(
+            folder / "positions.csv",
+            frames.looked.names.numbers,
+            report.assessment.located,
+            transforms,
+            frames.looked.excluded,
+        )
         shown, position = position_shown(best)
-        figure = summary_figure(frames.frame(shown), position, best.params, runs, winner, transforms)
+        figure = summary_figure(frames.looked.observed.frame(shown), position, best.params, runs, winner, transforms)
         figure.savefig(folder / "figure.png", dpi=DOTS_PER_INCH)
     if test is not None:
         try:
@@ -154,7 +167,7 @@ def write(frames: FittedFrames, found: Restarts, test: TestRun | None, out: Path
     assessment, diagnostics = report.assessment, found.diagnostics
     noise_scale, contrast = best.params.noise_scale, float(assessment.contrast)
     open_positions = float(diagnostics.effective_positions)
-    remarks = all_remarks(report, frames.request)
+    remarks = all_remarks(report, frames)
     notes = say_remarks(remarks)
     display.note(
         "result",

@@ -9,10 +9,11 @@ import time
 
 import numpy as np
 
-from jaxem.assess.frame_stats import describe_statistics, frame_statistics, frame_warnings
+from jaxem.assess.frame_stats import describe_statistics, frame_statistics
 from jaxem.assess.recoverability import Verdict, expect_recovery
-from jaxem.cli.frame_files import read_chosen
+from jaxem.cli.frame_files import read_observed
 from jaxem.cli.memory import fit_memory
+from jaxem.cli.odd_data import say_what_is_odd
 from jaxem.cli.requests import FrameChoice
 from jaxem.cli.text import describe_frames, say
 from jaxem.runtime.arguments import as_positive, as_template_shape
@@ -29,20 +30,20 @@ def info(
 ) -> int:
     """Say what frames are, what is wrong with them, and what a fit will need."""
     before = time.monotonic()
-    images = read_chosen(choice)
+    observed = read_observed(choice)
+    images = observed.images
     seconds_to_read = time.monotonic() - before
     if template_shape is not None:
-        as_template_shape(template_shape, images.shape[1:])
+        as_template_shape(template_shape, images.shape[1:3])
     if difference is not None:
         as_positive("difference", difference)
         if template_shape is None:
             raise ArgumentValueError("difference", "needs --template-shape: a larger template needs less of it.")
-    statistics = frame_statistics(images)
+    statistics = frame_statistics(images, observed.weights)
     say(f"frames     {describe_frames(images)}, {bytes_in_words(images.nbytes)}, from {choice.path}")
     for line in describe_statistics(images, statistics):
         say(line)
-    for warning in frame_warnings(images, statistics):
-        say(f"warning: {warning}")
+    say_what_is_odd(observed, template_shape, statistics)
     if difference is not None and template_shape is not None:
         _say_what_to_expect(images, template_shape, difference, statistics.noise)
     needed, available = fit_memory(images), available_memory()
@@ -63,7 +64,7 @@ def _say_what_to_expect(
         return
     count = len(images)
     found = expect_recovery(
-        images.shape[1:],
+        images.shape[1:3],
         template_shape,
         difference=difference,
         noise_scale=noise_scale,
@@ -93,7 +94,7 @@ def _estimate(images: np.ndarray, template_shape: tuple[int, int] | None, second
     from jaxem.cli.estimate import estimate_time  # imports JAX, as the docstring above says
     from jaxem.runtime.compilation_cache import cache_compiled_programs
 
-    height, width = template_shape or (max(1, side // TEMPLATE_SHARE) for side in images.shape[1:])
+    height, width = template_shape or (max(1, side // TEMPLATE_SHARE) for side in images.shape[1:3])
     why = "" if template_shape else ", a quarter of the frame's sides; --template-shape H W gives another"
     cache_compiled_programs()
     expected = estimate_time(images, (height, width), seconds_to_read)

@@ -80,6 +80,16 @@ MaskOption = Annotated[
     ),
 ]
 MissingOption = Annotated[bool, typer.Option("--nan-missing", help="NaN is a pixel that was not observed.")]
+ExcludeOption = Annotated[
+    bool,
+    typer.Option("--exclude-odd", help="Leave out frames that are unlike the rest: dark, empty, displaced, noisy."),
+]
+MaskHotOption = Annotated[
+    bool,
+    typer.Option(
+        "--mask-hot", help="Leave out pixels that are far off: hot, dead, flickering, hit by rays, lost lines."
+    ),
+]
 
 TemplatesOption = Annotated[
     int, typer.Option("--templates", metavar="M", parser=whole, help="How many templates; each frame shows one.")

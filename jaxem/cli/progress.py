@@ -3,10 +3,14 @@
 With ``--json`` each line is an object with the keys ``event`` and, but for progress, ``text``, which says the same in
 words; numbers that are not finite are null. The events and their other keys:
 
-========  ==============================================================================================================
+========= ==============================================================================================================
 event     keys
-========  ==============================================================================================================
+========= ==============================================================================================================
 frames    shape, [K, H, W]; dtype. Not of ``jaxem demo``
+odd       remarks, each with code, grade, text and effect, on frames and pixels; of ``jaxem fit``, before the search
+residuals the same on what the model leaves, before a second search
+left out  frames, numbers of those that `--exclude-odd` leaves out
+noise     remarks on the noise of the fit
 resumed   path, the checkpoint gone on from, or null if there was none
 progress  seconds since the beginning, and the fields of `jaxem.Progress`: start, from 1; stage; num_steps; num_left;
           elbo and gain, nats; ended; status, by its name; is_better
@@ -19,7 +23,7 @@ size      of ``jaxem size``, when a fit has ended: size, [h, w]; is_held_out, wh
           log_likelihood of all frames, nats, or null
 sizes     of ``jaxem size``: size, [h, w], or null if none can be told; sizes, a list of objects, the best first; gain
           and gain_error, nats; remarks, a list of objects with code, grade, text and effect
-========  ==============================================================================================================
+========= ==============================================================================================================
 """
 
 from __future__ import annotations

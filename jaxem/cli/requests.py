@@ -58,6 +58,8 @@ class FitRequest:
     wrap: bool = False
     support: str | None = None  # "disc" or a file
     fixed: tuple[tuple[str, str], ...] = ()  # a field of `Params`, and a file or a number
+    exclude_odd: bool = False
+    mask_hot: bool = False
     test: bool = True  # whether there is a template at all
 
 

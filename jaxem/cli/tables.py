@@ -21,9 +21,14 @@ def write_located(folder: Path, numbers: Sequence[int], found: Located, transfor
     np.savez_compressed(folder / "positions.npz", **arrays)
 
 
-def write_positions(path: Path, numbers: Sequence[int], found: Located, transforms: tuple[str, ...]) -> None:
-    """What is in each frame, and how surely, a row each."""
-    write_table(path, numbers, found.positions, transforms, _how_surely(found))
+def write_positions(
+    path: Path, numbers: Sequence[int], found: Located, transforms: tuple[str, ...], excluded: np.ndarray | None = None
+) -> None:
+    """What is in each frame, and how surely, a row each; and whether it was left out of the fit, (K,)."""
+    more = _how_surely(found)
+    if excluded is not None:
+        more["excluded"] = excluded.astype(int)
+    write_table(path, numbers, found.positions, transforms, more)
 
 
 def _how_surely(found: Located) -> dict[str, np.ndarray]:
