@@ -146,7 +146,7 @@ def write(frames: FittedFrames, found: Restarts, test: TestRun | None, out: Path
         save(folder / "result.npz", report)
         write_positions(
             folder / "positions.csv",
-            frames.looked.names.numbers,
+            frames.numbers,
             report.assessment.located,
             transforms,
             frames.looked.excluded,
