@@ -119,7 +119,9 @@ def test_a_cut_is_the_window_that_stands_out():
     for rank, value, corner in [(0, 5, (3, 4)), (1, -3, (1, 0))]:
         start = jaxem.init_from_crop(images, (2, 3), rank)
         np.testing.assert_allclose(start.template, value, rtol=1e-5, err_msg=f"{corner}")
-        np.testing.assert_allclose(start.background, images.mean(axis=0), atol=1e-6)
+        behind = images.mean(axis=0)
+        behind[corner[0] : corner[0] + 2, corner[1] : corner[1] + 3] = 1e-3 / 3  # of the three other images
+        np.testing.assert_allclose(start.background, behind, atol=1e-6)
         np.testing.assert_allclose(start.noise_scale, np.sqrt(images.var(axis=0).mean()), rtol=1e-5)
         np.testing.assert_allclose(start.prior, 1 / 42)
     with pytest.raises(ValueError, match="rank must be at least 0"):

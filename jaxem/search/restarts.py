@@ -24,7 +24,8 @@ from jaxem.ops.windows import Shape
 from jaxem.runtime.arguments import as_count
 from jaxem.runtime.compilation import jit
 from jaxem.runtime.errors import ArgumentTypeError
-from jaxem.search.initialization import draw_params, find_crops, read_off
+from jaxem.search.crops import find_crops, mean_crop_params
+from jaxem.search.initialization import draw_params, read_off
 from jaxem.search.stages import Starts
 from jaxem.search.strategy import Search, run_search
 from jaxem.search.structure import Structure, as_structure
@@ -222,8 +223,12 @@ def starting_points(
     read = with_mean_outside(read_off(images.frames, blank), images)
     if structure.num_templates > 1:  # which one place cannot tell apart
         read = read._replace(template=drawn.template[0])
-    first = structure.with_known(read)
-    return Starts(set_entry(drawn, 0, first), structure, find_crops(images, blank))
+    starts = set_entry(drawn, 0, structure.with_known(read))
+    crops = find_crops(images, blank, search.crops_each_for(images.frames.num_images))
+    if num_restarts > 1 and structure.num_templates == structure.num_transforms == 1:
+        second = structure.with_known(with_mean_outside(mean_crop_params(workspace, crops, blank), images))
+        starts = set_entry(starts, 1, second)
+    return Starts(starts, structure, crops)
 
 
 def find_best(

@@ -22,7 +22,7 @@ from jaxem.model.params import Params, num_hypotheses, with_all_axes, with_mean_
 from jaxem.model.statistics import nothing_found
 from jaxem.model.workspace import Workspace
 from jaxem.ops.trees import entry, set_entry
-from jaxem.search.initialization import Crops, crop_params
+from jaxem.search.crops import Crops, crop_params
 from jaxem.search.recentring import TIE_SPREADS, recentred
 from jaxem.search.reseeding import reseeded
 from jaxem.search.structure import Structure
@@ -33,6 +33,8 @@ from jaxem.solvers.schedule import Schedule
 
 # Annealing has lost the template where the posteriors' entropy is more than this share of that of a uniform one.
 LOST_ENTROPY_SHARE = 0.5
+# Of so few images or fewer a start from a single one is as good as one from all of them.
+FEW_IMAGES = 16
 
 
 class StageKind(IntEnum):
@@ -245,7 +247,7 @@ class StagedSearch:
         needs_loss = (kind == StageKind.TRIAL) | (kind == StageKind.REINITIALIZE)
         is_changed = jnp.any(begin.template != best.params.template)
         needs_change = is_recentring | (kind == StageKind.CENTRE) | (kind == StageKind.RESEED)
-        active = (~needs_loss | is_lost(best)) & (~needs_change | is_changed)
+        active = (~needs_loss | needs_trials(best)) & (~needs_change | is_changed)
         return self._em(stage).init(begin), active
 
     def _recentred(self, found: Fit, tie_spreads: jax.Array) -> Params:
@@ -268,7 +270,7 @@ class StagedSearch:
             return start
         images, totals = self.workspace.images, self.workspace.totals
         # Of several templates each is cut from another image.
-        step = max(1, images.frames.num_images // structure.num_templates)
+        step = max(1, len(crops.numbers) // structure.num_templates)
         ranks = number + step * jnp.arange(structure.num_templates, dtype=jnp.int32)
         blank = structure.blank(images.frames.pixels)
         return structure.with_known(with_mean_outside(crop_params(images, totals, crops, ranks, blank), images))
@@ -308,6 +310,11 @@ def hypotheses_at(fit: Fit) -> Hypotheses:
 def is_lost(best: Fit) -> jax.Array:
     """Whether annealing has lost the template."""
     return best.entropy > LOST_ENTROPY_SHARE * math.log(num_hypotheses(best.params))
+
+
+def needs_trials(best: Fit) -> jax.Array:
+    """Whether crops are tried: where annealing has lost the template, and always where few images make it uncertain."""
+    return is_lost(best) | (len(best.corners) <= FEW_IMAGES)
 
 
 def is_higher(one: Fit, other: Fit) -> jax.Array:

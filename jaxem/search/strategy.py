@@ -16,7 +16,7 @@ from jaxem.model.workspace import Workspace
 from jaxem.ops.trees import set_entry
 from jaxem.ops.windows import Shape
 from jaxem.runtime.arguments import as_count, as_fraction
-from jaxem.search.stages import SearchState, Stage, StagedSearch, StageKind, Starts
+from jaxem.search.stages import FEW_IMAGES, SearchState, Stage, StagedSearch, StageKind, Starts
 from jaxem.solvers.em import EM
 from jaxem.solvers.options import EMOptions
 from jaxem.solvers.result import Fit, Status
@@ -32,6 +32,8 @@ LEAST_ANNEALING_FACTOR, MOST_ANNEALING_FACTOR = 0.5, 2.0
 PRIOR_ANNEALING_STEPS, IMAGES_PER_CORNER = 60, 0.5
 # So many steps show which crops lead somewhere; two show it no better.
 TRIAL_STEPS = 1
+# So many times more crops are tried where images are few: a crop must be at the right corner to the pixel.
+FEW_IMAGES_FACTOR = 3
 
 
 @dataclass(frozen=True)
@@ -87,6 +89,14 @@ class Search:
         factor = math.prod(template_shape) / num_images / TEMPLATE_PIXELS_PER_IMAGE
         return round(ANNEALING_STEPS * min(max(factor, LEAST_ANNEALING_FACTOR), MOST_ANNEALING_FACTOR))
 
+    def crops_each_for(self, num_images: int) -> int:
+        """How many crops of each of so many images are candidates: of few images several, so that there are enough."""
+        return max(1, -(-self.num_trials_for(num_images) // num_images))
+
+    def num_trials_for(self, num_images: int) -> int:
+        """How many crops are tried; of few images more, since each of them is all that tells of some places."""
+        return FEW_IMAGES_FACTOR * self.num_trials if num_images <= FEW_IMAGES else self.num_trials
+
     def prior_annealing_steps_for(self, num_images: int, num_corners: int) -> int:
         """Steps of prior annealing for so many images and corners."""
         if self.prior_annealing_steps is not None:
@@ -105,7 +115,7 @@ def plan_stages(search: Search, num_images: int, starts: Starts, options: EMOpti
     untempered = annealing(num_steps, start=1, prior_steps=0)
     of_trial = annealing(TRIAL_STEPS, start=1, prior_steps=0)
     of_prior = annealing(0, prior_steps=search.prior_annealing_steps_for(num_images, params.prior[0].size))
-    num_trials = 0 if starts.crops is None else min(search.num_trials, num_images)
+    num_trials = 0 if starts.crops is None else min(search.num_trials_for(num_images), len(starts.crops.numbers))
     num_pairs = structure.num_templates * (structure.num_templates - 1)
     num_reseedings = min(search.num_reseedings, num_pairs)
     plan = [
