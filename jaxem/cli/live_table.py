@@ -26,6 +26,7 @@ AFTERWARDS = {
     ANNEALING: "choosing the best start",
     TRIAL: "choosing the best trial start",
     STAGE_NAMES[StageKind.REINITIALIZE]: "going on with the best",
+    STAGE_NAMES[StageKind.SPLIT]: "going on with the best",
     RESEEDING: "going on with the best",
     RECENTRING: "going on with the best",
     STAGE_NAMES[StageKind.CENTRE]: "going on with the best",

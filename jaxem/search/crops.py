@@ -115,27 +115,41 @@ def find_crops(images: CenteredImages, blank: Params, num_each: int) -> Crops:
     """So many candidates of each image, some pixels apart, for parameters of these shapes."""
     internal = with_all_axes(blank)
     geometry, variances = geometry_of(internal), pixel_noise(images) ** 2
-    support = None if internal.opacity is None else jnp.max(internal.opacity[:, 0], axis=0)
+    support = support_of(internal)
+    reach = tuple(math.ceil(SPACING * size) for size in geometry.template)
+
+    def of_one(own: Any) -> tuple[jax.Array, jax.Array]:
+        one = images._replace(frames=images.frames.batch(jax.tree.map(lambda leaf: leaf[None], own)))
+        squares = one.frames.weighted(one.residuals**2 / variances[None])[0]
+        largest, corners = strongest_windows(squares, geometry, support, num_each, reach)
+        counts = one.frames.counts(jnp.ones(1, squares.dtype))[0]
+        return jnp.where(counts > 0, largest, -1), corners
+
+    largest, corners = lax.map(of_one, images.frames.own)
+    order = jnp.argsort(-largest.ravel())
+    return Crops((order // num_each).astype(jnp.int32), corners.reshape(-1, 2)[order], corners[:, 0])
+
+
+def support_of(internal: Params) -> jax.Array | None:
+    """Where any template may be in its rectangle, (h, w); None: everywhere."""
+    return None if internal.opacity is None else jnp.max(internal.opacity[:, 0], axis=0)
+
+
+def strongest_windows(
+    squares: jax.Array, geometry: Geometry, support: jax.Array | None, num_windows: int, reach: Shape
+) -> tuple[jax.Array, jax.Array]:
+    """The windows of an image (C, H, W) with the largest sums, and no two nearer than a reach: (n,), (n, 2) int32."""
+    squares = unroll(jnp.sum(jnp.where(jnp.isfinite(squares), squares, 0), axis=0), geometry)
+    sums = window_sums_in_stages(squares, geometry.template) if support is None else correlate(squares, support)
     rows, columns = (jnp.arange(size, dtype=jnp.int32) for size in geometry.positions)
-    reach = [math.ceil(SPACING * size) for size in geometry.template]
 
     def pick(sums: jax.Array, _: None) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
         corner = jnp.stack(jnp.unravel_index(jnp.argmax(sums), sums.shape)).astype(jnp.int32)
         is_near = (abs(rows - corner[0]) < reach[0])[:, None] & (abs(columns - corner[1]) < reach[1])[None]
         return jnp.where(is_near, -1, sums), (jnp.max(sums), corner)
 
-    def of_one(own: Any) -> tuple[jax.Array, jax.Array]:
-        one = images._replace(frames=images.frames.batch(jax.tree.map(lambda leaf: leaf[None], own)))
-        squares = one.frames.weighted(one.residuals**2 / variances[None])[0]
-        squares = unroll(jnp.sum(jnp.where(jnp.isfinite(squares), squares, 0), axis=0), geometry)
-        sums = window_sums_in_stages(squares, geometry.template) if support is None else correlate(squares, support)
-        counts = one.frames.counts(jnp.ones(1, sums.dtype))[0]
-        _, (largest, corners) = lax.scan(pick, sums, None, num_each)
-        return jnp.where(counts > 0, largest, -1), corners
-
-    largest, corners = lax.map(of_one, images.frames.own)
-    order = jnp.argsort(-largest.ravel())
-    return Crops((order // num_each).astype(jnp.int32), corners.reshape(-1, 2)[order], corners[:, 0])
+    _, found = lax.scan(pick, sums, None, num_windows)
+    return found
 
 
 def crop_params(images: CenteredImages, totals: ImageTotals, crops: Crops, ranks: jax.Array, blank: Params) -> Params:

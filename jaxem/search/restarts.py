@@ -26,7 +26,8 @@ from jaxem.runtime.compilation import jit
 from jaxem.runtime.errors import ArgumentTypeError
 from jaxem.search.crops import find_crops, mean_crop_params
 from jaxem.search.initialization import draw_params, read_off
-from jaxem.search.stages import Starts
+from jaxem.search.splitting import split_params
+from jaxem.search.stages import FEW_IMAGES, Starts
 from jaxem.search.strategy import Search, run_search
 from jaxem.search.structure import Structure, as_structure
 from jaxem.solvers.diagnostics import Diagnostics, diagnose, warnings
@@ -219,7 +220,7 @@ def starting_points(
 
     drawn = jax.vmap(draw)(jax.random.split(key, num_restarts))
     if search is None:
-        return Starts(drawn, structure, None)
+        return Starts(drawn, structure)
     read = with_mean_outside(read_off(images.frames, blank), images)
     if structure.num_templates > 1:  # which one place cannot tell apart
         read = read._replace(template=drawn.template[0])
@@ -228,7 +229,11 @@ def starting_points(
     if num_restarts > 1 and structure.num_templates == structure.num_transforms == 1:
         second = structure.with_known(with_mean_outside(mean_crop_params(workspace, crops, blank), images))
         starts = set_entry(starts, 1, second)
-    return Starts(starts, structure, crops)
+    if not search.splits or structure.num_templates > 1 or images.frames.num_images <= FEW_IMAGES:
+        return Starts(starts, structure, crops)
+    split, is_split = split_params(images, workspace.totals, crops, blank)
+    known = jax.vmap(lambda params: structure.with_known(with_mean_outside(params, images)))
+    return Starts(starts, structure, crops, known(split), is_split)
 
 
 def find_best(

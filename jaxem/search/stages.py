@@ -43,10 +43,11 @@ class StageKind(IntEnum):
     ANNEAL = 0  # anneal one of the starts
     TRIAL = 1  # a step from one of the crops, if annealing has lost the template
     REINITIALIZE = 2  # go on from the best of those
-    RESEED = 3  # of several templates begin the one that is needed least anew
-    RECENTRE = 4  # shift the best so far to where it belongs, and anneal it anew
-    CENTRE = 5  # the same, but where windows are as good as each other to the middle of them
-    CONVERGE = 6  # anneal the prior of the best and run it to convergence
+    SPLIT = 3  # anneal what two halves of the images suggest, if they fall into two groups
+    RESEED = 4  # of several templates begin the one that is needed least anew
+    RECENTRE = 5  # shift the best so far to where it belongs, and anneal it anew
+    CENTRE = 6  # the same, but where windows are as good as each other to the middle of them
+    CONVERGE = 7  # anneal the prior of the best and run it to convergence
 
 
 class Stage(NamedTuple):
@@ -80,12 +81,18 @@ class Starts(NamedTuple):
     structure  `Structure`  what they are made of, and what is known of them
     crops      `Crops`      where to look for more if those lead nowhere; plain restarts do not
                or None
+    split      `Params`     starting points from two halves of the images, along a leading axis
+               or None
+    is_split   () bool      whether the images fall into two groups, so that those are tried
+               or None
     =========  ===========  ===================================================================
     """
 
     params: Params
     structure: Structure
-    crops: Crops | None
+    crops: Crops | None = None
+    split: Params | None = None
+    is_split: jax.Array | None = None
 
     @property
     def num_starts(self) -> int:
@@ -235,6 +242,7 @@ class StagedSearch:
             StageKind.ANNEAL: lambda: entry(self.starts.params, stage.number),
             StageKind.TRIAL: lambda: self._crop(stage.number),
             StageKind.REINITIALIZE: lambda: found.trial.params,
+            StageKind.SPLIT: lambda: entry(self.starts.split or self.starts.params, stage.number),
             StageKind.RESEED: lambda: self._reseeded(best, stage.number),
             StageKind.RECENTRE: recentred,
             StageKind.CENTRE: recentred,
@@ -245,9 +253,11 @@ class StagedSearch:
         branch_of = jnp.array([branches.index(begin_of[kind]) for kind in StageKind], jnp.int32)
         begin = lax.switch(branch_of[kind], branches)
         needs_loss = (kind == StageKind.TRIAL) | (kind == StageKind.REINITIALIZE)
+        is_split = jnp.bool_(False) if self.starts.is_split is None else self.starts.is_split
         is_changed = jnp.any(begin.template != best.params.template)
         needs_change = is_recentring | (kind == StageKind.CENTRE) | (kind == StageKind.RESEED)
-        active = (~needs_loss | needs_trials(best)) & (~needs_change | is_changed)
+        active = (~needs_loss | needs_trials(best)) & ((kind != StageKind.SPLIT) | is_split)
+        active = active & (~needs_change | is_changed)
         return self._em(stage).init(begin), active
 
     def _recentred(self, found: Fit, tie_spreads: jax.Array) -> Params:

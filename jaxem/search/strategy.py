@@ -47,6 +47,9 @@ class Search:
         inverse_temperature: the first one, for random starts.
         num_trials: if annealing has lost the template, as it can over a flat background, so many templates cropped from
             single images, see `init_from_crop`, are tried for a step, and the best of them goes on.
+        splits: if the images fall into two groups, as they do where the template has two or three places, four starts
+            are made of the means of the two and annealed, see ``docs/search.md``; of one template and more than 16
+            images.
         num_recentrings: at most so many times the best template is shifted, see `recentre`, annealed anew, and kept if
             the objective has risen; and then as often to the middle of the windows that are as good as each other.
         num_reseedings: of several templates, at most so many times the one that is needed least makes way, and another
@@ -68,6 +71,7 @@ class Search:
     annealing_steps: int | None = None
     inverse_temperature: float = 0.1
     num_trials: int = 12
+    splits: bool = True
     num_recentrings: int = 2
     num_reseedings: int = 3
     prior_annealing_steps: int | None = None
@@ -116,6 +120,7 @@ def plan_stages(search: Search, num_images: int, starts: Starts, options: EMOpti
     of_trial = annealing(TRIAL_STEPS, start=1, prior_steps=0)
     of_prior = annealing(0, prior_steps=search.prior_annealing_steps_for(num_images, params.prior[0].size))
     num_trials = 0 if starts.crops is None else min(search.num_trials_for(num_images), len(starts.crops.numbers))
+    num_splits = 0 if starts.split is None else len(starts.split.noise_scale)
     num_pairs = structure.num_templates * (structure.num_templates - 1)
     num_reseedings = min(search.num_reseedings, num_pairs)
     plan = [
@@ -123,6 +128,7 @@ def plan_stages(search: Search, num_images: int, starts: Starts, options: EMOpti
         *[(StageKind.ANNEAL, number, of_random, 0) for number in range(1, starts.num_starts)],
         *[(StageKind.TRIAL, number, of_trial, 0) for number in range(num_trials)],
         *[(StageKind.REINITIALIZE, 0, untempered, 0)] * (num_trials > 0),
+        *[(StageKind.SPLIT, number, of_estimate, 0) for number in range(num_splits)],
         *[(StageKind.RESEED, number, of_estimate, 0) for number in range(num_reseedings)],
         *[(StageKind.RECENTRE, 0, of_estimate, 0)] * search.num_recentrings,
         *[(StageKind.CENTRE, 0, of_estimate, 0)] * search.num_recentrings,
