@@ -9,6 +9,11 @@ from problems import cast, random_params, random_problem, sample
 
 import jaxem
 from jaxem import Params
+from jaxem.model.frames import Frames, as_frames
+from jaxem.model.workspace import make_workspace
+from jaxem.search.crops import find_crops, mean_crop_params
+from jaxem.search.splitting import split_params
+from jaxem.search.structure import Structure
 
 
 def test_annealing_rises_to_one_and_anneals_the_prior():
@@ -126,6 +131,45 @@ def test_a_cut_is_the_window_that_stands_out():
         np.testing.assert_allclose(start.prior, 1 / 42)
     with pytest.raises(ValueError, match="rank must be at least 0"):
         jaxem.init_from_crop(images, (2, 3), -1)
+
+
+def test_cuts_of_few_images_are_at_several_corners_and_noisy_pixels_do_not_draw_them():
+    rng = np.random.default_rng(74)
+    images = 0.1 * rng.normal(size=(60, 24, 25))
+    images[:, :5, :5] *= 20
+    corners = np.stack([rng.integers(5, 20, 60), rng.integers(5, 20, 60)], axis=1)
+    for image, (row, column) in zip(images, corners, strict=True):
+        image[row : row + 4, column : column + 5] += 0.5
+    images = images.astype(np.float32)
+    workspace = make_workspace(Frames(jnp.asarray(images)), 8)
+    blank = Structure((4, 5)).blank(jnp.asarray(images))
+    crops = find_crops(workspace.images, blank, 3)
+    assert len(set(zip(crops.numbers.tolist(), map(tuple, crops.corners.tolist()), strict=True))) == 180
+    assert (np.abs(np.asarray(crops.first) - corners).max(axis=1) <= 1).mean() > 0.8
+    start = mean_crop_params(workspace, crops, blank)
+    assert np.abs(np.asarray(start.template)[1:-1, 1:-1] - 0.5).max() < 0.15
+    assert np.abs(np.asarray(start.background)[5:]).max() < 0.2
+    np.testing.assert_allclose(start.prior, 1 / 441, rtol=1e-3)
+
+
+@pytest.mark.parametrize("prior", ["two places", "uniform"])
+def test_two_places_are_two_groups_of_images(prior):
+    rng = np.random.default_rng(75)
+    truth = random_params(rng, (14, 15), (4, 5), noise_scale=0.5)
+    places = np.zeros((11, 11))
+    places[[2, 8], [1, 7]] = 0.5
+    truth = truth._replace(prior=np.full((11, 11), 1 / 121) if prior == "uniform" else places)
+    images, _ = sample(rng, truth, 60)
+    weights = np.ones((60, 14, 15), np.float32)
+    weights[::7, 5, 5], images[::7, 5, 5] = 0, np.nan
+    workspace = make_workspace(as_frames(images.astype(np.float32), weights), 8)
+    blank = Structure((4, 5)).blank(workspace.images.frames.pixels)
+    starts, is_split = split_params(workspace.images, workspace.totals, find_crops(workspace.images, blank, 1), blank)
+    assert bool(is_split) == (prior == "two places")
+    assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(starts))
+    if is_split:
+        errors = np.abs(np.asarray(starts.template) - truth.template).max(axis=(1, 2))
+        assert np.sort(errors)[1] < 0.4  # at each of the places one of two ways round
 
 
 def test_wrong_schedules_are_refused():

@@ -81,10 +81,8 @@ class Starts(NamedTuple):
     structure  `Structure`  what they are made of, and what is known of them
     crops      `Crops`      where to look for more if those lead nowhere; plain restarts do not
                or None
-    split      `Params`     starting points from two halves of the images, along a leading axis
-               or None
+    split      or None      more of them from two groups of images, along a leading axis
     is_split   () bool      whether the images fall into two groups, so that those are tried
-               or None
     =========  ===========  ===================================================================
     """
 
