@@ -10,8 +10,10 @@ from problems import cast, random_params, random_problem, sample
 import jaxem
 from jaxem import Params
 from jaxem.model.frames import Frames, as_frames
+from jaxem.model.params import to_internal_units
 from jaxem.model.workspace import make_workspace
 from jaxem.search.crops import find_crops, mean_crop_params
+from jaxem.search.reach import reachable_shift
 from jaxem.search.splitting import split_params
 from jaxem.search.structure import Structure
 
@@ -170,6 +172,26 @@ def test_two_places_are_two_groups_of_images(prior):
     if is_split:
         errors = np.abs(np.asarray(starts.template) - truth.template).max(axis=(1, 2))
         assert np.sort(errors)[1] < 0.4  # at each of the places one of two ways round
+
+
+@pytest.mark.parametrize("margins", [((2, 0), (1, 1)), ((0, 2), (0, 2))])
+def test_an_object_is_shifted_in_its_template_to_where_it_reaches_all_its_places(margins):
+    rng = np.random.default_rng(76)
+    template = np.pad(1 + rng.normal(size=(3, 4)), margins)
+    background, prior = np.zeros((13, 15)), np.full((9, 10), 1 / 90)
+    images, corners = sample(rng, Params(template, background, 0.3, prior), 100)
+    images[::9, 0, 0] = np.nan
+    weights = np.where(np.isnan(images), 0, 1).astype(np.float32)
+    middle = np.pad(template[margins[0][0] : 5 - margins[0][1], margins[1][0] : 6 - margins[1][1]], ((1, 1), (1, 1)))
+    shifted = Params(middle, background, 0.3, prior)
+    images, shifted = images.astype(np.float32), cast(shifted, np.float32)
+    workspace = make_workspace(as_frames(images, weights), 20)
+    internal = to_internal_units(shifted, workspace.images)
+    squares = 100 * jnp.asarray(middle, np.float32) ** 2 / workspace.images.scale**2
+    shift = reachable_shift(workspace.images, internal, squares)
+    np.testing.assert_array_equal(shift, [1 - margins[0][0], 1 - margins[1][0]])
+    found = jaxem.fit_restarts(jax.random.key(0), images, (5, 6), weights=weights).best
+    assert (np.asarray(found.corners) == corners).all(axis=1).mean() > 0.95
 
 
 def test_wrong_schedules_are_refused():

@@ -30,6 +30,7 @@ AFTERWARDS = {
     RESEEDING: "going on with the best",
     RECENTRING: "going on with the best",
     STAGE_NAMES[StageKind.CENTRE]: "going on with the best",
+    STAGE_NAMES[StageKind.REACH]: "going on with the best",
     PLAIN_STAGE: "choosing the best start",
     PRIOR_STAGE: "going on with hard EM",
     **dict.fromkeys((STAGE_NAMES[StageKind.CONVERGE], HARD_STAGE), "finishing"),

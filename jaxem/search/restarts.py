@@ -24,10 +24,11 @@ from jaxem.ops.windows import Shape
 from jaxem.runtime.arguments import as_count
 from jaxem.runtime.compilation import jit
 from jaxem.runtime.errors import ArgumentTypeError
+from jaxem.search.comparison import FEW_IMAGES
 from jaxem.search.crops import find_crops, mean_crop_params
 from jaxem.search.initialization import draw_params, read_off
 from jaxem.search.splitting import split_params
-from jaxem.search.stages import FEW_IMAGES, Starts
+from jaxem.search.stages import Starts
 from jaxem.search.strategy import Search, run_search
 from jaxem.search.structure import Structure, as_structure
 from jaxem.solvers.diagnostics import Diagnostics, diagnose, warnings

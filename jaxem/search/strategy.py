@@ -16,7 +16,8 @@ from jaxem.model.workspace import Workspace
 from jaxem.ops.trees import set_entry
 from jaxem.ops.windows import Shape
 from jaxem.runtime.arguments import as_count, as_fraction
-from jaxem.search.stages import FEW_IMAGES, SearchState, Stage, StagedSearch, StageKind, Starts
+from jaxem.search.comparison import FEW_IMAGES
+from jaxem.search.stages import SearchState, Stage, StagedSearch, StageKind, Starts
 from jaxem.solvers.em import EM
 from jaxem.solvers.options import EMOptions
 from jaxem.solvers.result import Fit, Status
@@ -132,6 +133,7 @@ def plan_stages(search: Search, num_images: int, starts: Starts, options: EMOpti
         *[(StageKind.RESEED, number, of_estimate, 0) for number in range(num_reseedings)],
         *[(StageKind.RECENTRE, 0, of_estimate, 0)] * search.num_recentrings,
         *[(StageKind.CENTRE, 0, of_estimate, 0)] * search.num_recentrings,
+        *[(StageKind.REACH, 0, of_estimate, 0)] * (search.num_recentrings > 0),
         # Hard EM has a run of its own afterwards.
         (StageKind.CONVERGE, 0, of_prior, 0 if options.hard else options.max_iterations),
     ]

@@ -17,6 +17,7 @@ from jaxem.model.workspace import Workspace
 from jaxem.ops.trees import entry
 from jaxem.runtime.compilation import jit
 from jaxem.runtime.executor import Executor, Task
+from jaxem.search.comparison import is_higher, needs_trials
 from jaxem.search.progress import HARD_STAGE, PLAIN_STAGE, PRIOR_STAGE, STAGE_NAMES, Reporter
 from jaxem.search.stages import (
     SearchProgress,
@@ -25,8 +26,6 @@ from jaxem.search.stages import (
     StagedSearch,
     StageKind,
     Starts,
-    is_higher,
-    needs_trials,
 )
 from jaxem.solvers.em import EM, EMState
 from jaxem.solvers.options import EMOptions
