@@ -33,7 +33,7 @@ from jaxem.runtime.checkpoint import Checkpointer as Checkpointer
 from jaxem.runtime.compilation_cache import cache_compiled_programs as cache_compiled_programs
 from jaxem.runtime.errors import CheckpointError as CheckpointError
 from jaxem.runtime.remarks import Remark as Remark
-from jaxem.search.initialization import init_from_crop as init_from_crop
+from jaxem.search.crops import init_from_crop as init_from_crop
 from jaxem.search.initialization import init_from_variance as init_from_variance
 from jaxem.search.initialization import random_params as random_params
 from jaxem.search.multiscale import coarsen as coarsen

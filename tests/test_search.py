@@ -9,6 +9,13 @@ from problems import cast, random_params, random_problem, sample
 
 import jaxem
 from jaxem import Params
+from jaxem.model.frames import Frames, as_frames
+from jaxem.model.params import to_internal_units
+from jaxem.model.workspace import make_workspace
+from jaxem.search.crops import find_crops, mean_crop_params
+from jaxem.search.reach import reachable_shift
+from jaxem.search.splitting import split_params
+from jaxem.search.structure import Structure
 
 
 def test_annealing_rises_to_one_and_anneals_the_prior():
@@ -119,11 +126,72 @@ def test_a_cut_is_the_window_that_stands_out():
     for rank, value, corner in [(0, 5, (3, 4)), (1, -3, (1, 0))]:
         start = jaxem.init_from_crop(images, (2, 3), rank)
         np.testing.assert_allclose(start.template, value, rtol=1e-5, err_msg=f"{corner}")
-        np.testing.assert_allclose(start.background, images.mean(axis=0), atol=1e-6)
+        behind = images.mean(axis=0)
+        behind[corner[0] : corner[0] + 2, corner[1] : corner[1] + 3] = 1e-3 / 3  # of the three other images
+        np.testing.assert_allclose(start.background, behind, atol=1e-6)
         np.testing.assert_allclose(start.noise_scale, np.sqrt(images.var(axis=0).mean()), rtol=1e-5)
         np.testing.assert_allclose(start.prior, 1 / 42)
     with pytest.raises(ValueError, match="rank must be at least 0"):
         jaxem.init_from_crop(images, (2, 3), -1)
+
+
+def test_cuts_of_few_images_are_at_several_corners_and_noisy_pixels_do_not_draw_them():
+    rng = np.random.default_rng(74)
+    images = 0.1 * rng.normal(size=(60, 24, 25))
+    images[:, :5, :5] *= 20
+    corners = np.stack([rng.integers(5, 20, 60), rng.integers(5, 20, 60)], axis=1)
+    for image, (row, column) in zip(images, corners, strict=True):
+        image[row : row + 4, column : column + 5] += 0.5
+    images = images.astype(np.float32)
+    workspace = make_workspace(Frames(jnp.asarray(images)), 8)
+    blank = Structure((4, 5)).blank(jnp.asarray(images))
+    crops = find_crops(workspace.images, blank, 3)
+    assert len(set(zip(crops.numbers.tolist(), map(tuple, crops.corners.tolist()), strict=True))) == 180
+    assert (np.abs(np.asarray(crops.first) - corners).max(axis=1) <= 1).mean() > 0.8
+    start = mean_crop_params(workspace, crops, blank)
+    assert np.abs(np.asarray(start.template)[1:-1, 1:-1] - 0.5).max() < 0.15
+    assert np.abs(np.asarray(start.background)[5:]).max() < 0.2
+    np.testing.assert_allclose(start.prior, 1 / 441, rtol=1e-2)
+
+
+@pytest.mark.parametrize("prior", ["two places", "uniform"])
+def test_two_places_are_two_groups_of_images(prior):
+    rng = np.random.default_rng(75)
+    truth = random_params(rng, (14, 15), (4, 5), noise_scale=0.5)
+    places = np.zeros((11, 11))
+    places[[2, 8], [1, 7]] = 0.5
+    truth = truth._replace(prior=np.full((11, 11), 1 / 121) if prior == "uniform" else places)
+    images, _ = sample(rng, truth, 60)
+    weights = np.ones((60, 14, 15), np.float32)
+    weights[::7, 5, 5], images[::7, 5, 5] = 0, np.nan
+    workspace = make_workspace(as_frames(images.astype(np.float32), weights), 8)
+    blank = Structure((4, 5)).blank(workspace.images.frames.pixels)
+    starts, is_split = split_params(workspace.images, workspace.totals, find_crops(workspace.images, blank, 1), blank)
+    assert bool(is_split) == (prior == "two places")
+    assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(starts))
+    if is_split:
+        errors = np.abs(np.asarray(starts.template) - truth.template).max(axis=(1, 2))
+        assert np.sort(errors)[1] < 0.4  # at each of the places one of two ways round
+
+
+@pytest.mark.parametrize("margins", [((2, 0), (1, 1)), ((0, 2), (0, 2))])
+def test_an_object_is_shifted_in_its_template_to_where_it_reaches_all_its_places(margins):
+    rng = np.random.default_rng(76)
+    template = np.pad(1 + rng.normal(size=(3, 4)), margins)
+    background, prior = np.zeros((13, 15)), np.full((9, 10), 1 / 90)
+    images, corners = sample(rng, Params(template, background, 0.3, prior), 100)
+    images[::9, 0, 0] = np.nan
+    weights = np.where(np.isnan(images), 0, 1).astype(np.float32)
+    middle = np.pad(template[margins[0][0] : 5 - margins[0][1], margins[1][0] : 6 - margins[1][1]], ((1, 1), (1, 1)))
+    shifted = Params(middle, background, 0.3, prior)
+    images, shifted = images.astype(np.float32), cast(shifted, np.float32)
+    workspace = make_workspace(as_frames(images, weights), 20)
+    internal = to_internal_units(shifted, workspace.images)
+    squares = 100 * jnp.asarray(middle, np.float32) ** 2 / workspace.images.scale**2
+    shift = reachable_shift(workspace.images, internal, squares)
+    np.testing.assert_array_equal(shift, [1 - margins[0][0], 1 - margins[1][0]])
+    found = jaxem.fit_restarts(jax.random.key(0), images, (5, 6), weights=weights).best
+    assert (np.asarray(found.corners) == corners).all(axis=1).mean() > 0.95
 
 
 def test_wrong_schedules_are_refused():

@@ -53,7 +53,7 @@ class Assessment(NamedTuple):
         """What there is to know of the result, and reasons not to believe it; of a finished one, not while tracing."""
         return [
             *test_remarks(self.test),
-            *place_remarks(self.located, self.test),
+            *place_remarks(self.located, np.isfinite(self.residuals.by_image)),
             *contrast_remarks(float(self.contrast), int(self.num_positions)),
             *residual_remarks(self.residuals, self.standard_errors.template.shape),
             *evidence_remarks(self.located, self.residuals),

@@ -44,22 +44,22 @@ def test_remarks(test: DetectionTest) -> Iterator[Remark]:
     if p_value > LARGEST_P_VALUE:
         yield warning(
             "no-template",
-            f"Nothing says that there is a template: one found in half of the frames explains the other half no better "
-            f"than their mirror images (p = {p_value:.2g}). There may be none of this size, or too few frames.",
+            f"Nothing says that there is a template: one found in some of the frames explains the others no better than "
+            f"their mirror images (p = {p_value:.2g}). There may be none of this size, or too few frames.",
             p_value,
         )
     elif agreement < LEAST_AGREEMENT:
-        yield warning(
-            "halves-disagree",
-            f"There is something that repeats in the frames (p = {p_value:.2g}), but two halves of them, fitted apart, "
-            f"agree on its place in {100 * agreement:.0f} % of the frames only. More frames would help.",
+        yield note(
+            "parts-disagree",
+            f"There is something that repeats in the frames (p = {p_value:.2g}), but templates fitted to parts of them "
+            f"agree on the place in {100 * agreement:.0f} % only. More frames would help.",
             agreement,
         )
 
 
-def place_remarks(located: Located, test: DetectionTest) -> Iterator[Remark]:
+def place_remarks(located: Located, counted: np.ndarray) -> Iterator[Remark]:
     """Whether the places can be believed."""
-    confidence = _of_present(located, np.asarray(located.confidence))
+    confidence = of_counted(located, counted, np.asarray(located.confidence))
     if confidence.size and confidence.mean() < LEAST_CONFIDENCE:
         yield warning(
             "uncertain-places",
@@ -131,7 +131,8 @@ def residual_remarks(residuals: ResidualStatistics, template_shape: tuple[int, .
 
 def _spread_remarks(residuals: ResidualStatistics, kurtosis: float, down: float, along: float) -> Iterator[Remark]:
     by_pixel, by_image = np.ravel(residuals.by_pixel), np.asarray(residuals.by_image)
-    by_pixel, num_images = by_pixel[np.isfinite(by_pixel)], len(by_image)
+    counted = np.isfinite(by_image)
+    by_pixel, num_images = by_pixel[np.isfinite(by_pixel)], int(counted.sum())
     expected = (2 + kurtosis) / num_images
     spread = math.sqrt(max(0.0, float(by_pixel.var()) - expected))
     if num_images > 3 and by_pixel.var() > 2 * expected and spread > PIXEL_SPREAD[0]:
@@ -145,7 +146,7 @@ def _spread_remarks(residuals: ResidualStatistics, kurtosis: float, down: float,
     # Correlated pixels say less than as many others: by about this factor.
     repeats = (1 + down) * (1 + along) / max((1 - down) * (1 - along), 0.01)
     pixels = float(residuals.num_pixels) / num_images
-    offsets = np.asarray(residuals.offsets)
+    offsets = np.asarray(residuals.offsets)[counted]
     by_chance = math.sqrt(repeats / pixels)
     spread = math.sqrt(max(0.0, float(offsets.var()) - by_chance**2))
     if num_images > 3 and offsets.std() > 1.5 * by_chance and spread > OFFSET_SPREAD[0]:
@@ -160,9 +161,11 @@ def _spread_remarks(residuals: ResidualStatistics, kurtosis: float, down: float,
             f"like a dark template. Subtract each frame's median"
             + ("; the detection test cannot bear drift." if drifts else "."),
         )
-    spread = math.sqrt(max(0.0, float(by_image.var()) - (2 + kurtosis) * repeats / pixels)) / max(by_image.mean(), 1e-9)
+    spread = math.sqrt(max(0.0, float(np.nanvar(by_image)) - (2 + kurtosis) * repeats / pixels)) / max(
+        np.nanmean(by_image), 1e-9
+    )
     if num_images > 3 and spread > NOISE_SPREAD[0]:
-        typical = np.median(by_image)
+        typical = np.nanmedian(by_image)
         unlike = np.flatnonzero((by_image > UNLIKE_NOISE**2 * typical) | (by_image < typical / UNLIKE_NOISE**2))
         named = f" ({listed([str(number) for number in unlike], MOST_LISTED)})" if unlike.size else ""
         yield _graded(
@@ -176,7 +179,8 @@ def _spread_remarks(residuals: ResidualStatistics, kurtosis: float, down: float,
 
 def evidence_remarks(located: Located, residuals: ResidualStatistics) -> Iterator[Remark]:
     """Frames that the model explains much worse than the rest, and structure that it explains in none of them."""
-    edges = float(np.median(residuals.edges))
+    counted = np.isfinite(residuals.by_image)
+    edges = float(np.nanmedian(residuals.edges))
     if edges > WORST_WINDOW[0]:
         yield _graded(
             "unexplained-structure",
@@ -186,8 +190,8 @@ def evidence_remarks(located: Located, residuals: ResidualStatistics) -> Iterato
             f"noise ({edges:.3g} standard deviations): the template may be elsewhere, larger, or not the only thing "
             f"that moves.",
         )
-    evidence = np.asarray(located.log_evidence, np.float64)
-    lowest = outliers(evidence, residuals.by_pixel.size)
+    evidence = np.asarray(located.log_evidence, np.float64)[counted]
+    lowest = np.flatnonzero(counted)[outliers(evidence, residuals.by_pixel.size)]
     if len(lowest):
         named = listed([str(number) for number in lowest], MOST_LISTED)
         yield note(
@@ -197,8 +201,9 @@ def evidence_remarks(located: Located, residuals: ResidualStatistics) -> Iterato
         )
 
 
-def _of_present(located: Located, values: np.ndarray) -> np.ndarray:
-    return values if located.present is None else values[np.asarray(located.present)]
+def of_counted(located: Located, counted: np.ndarray, values: np.ndarray) -> np.ndarray:
+    """Values of the frames that count and show a template."""
+    return values[counted if located.present is None else counted & np.asarray(located.present)]
 
 
 def _graded(code: str, effect: float, sizes: tuple[float, float], text: str) -> Remark:

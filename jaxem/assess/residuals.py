@@ -38,8 +38,8 @@ class ResidualStatistics(NamedTuple):
     inflation          ()            variance of what the template as a filter sees of them over that of white noise
     by_pixel           (H, W) or     variance of each pixel over the images; one is as the model says
                        (H, W, C)
-    by_image           (K,)          variance over the pixels of each image
-    offsets            (K,)          mean over the pixels of each image, noise scale
+    by_image           (K,)          variance over the pixels of each image; NaN of those that count for nothing
+    offsets            (K,)          mean over the pixels of each image, noise scale; NaN likewise
     edges              (K,)          of each image the worst window: the excess of its squares, in units of each
                                      pixel's own noise, over what noise gives, in standard deviations
     =================  ============  ====================================================================
@@ -131,6 +131,9 @@ def residual_statistics(
     def correlation(products: jax.Array, of_offsets: jax.Array | float) -> jax.Array:
         return (products[0] / jnp.maximum(products[1], 1) - of_offsets) / variance
 
+    def of_counted(values: jax.Array) -> jax.Array:
+        return jnp.where(images.frames.counts(jnp.ones_like(values)) > 0, values, jnp.nan)
+
     _, edges = over_batches(second_pass, everything, workspace.batch_size)
     return ResidualStatistics(
         num_pixels,
@@ -141,9 +144,9 @@ def residual_statistics(
         correlation(sums.following, jnp.mean(offsets[1:] * offsets[:-1]) if len(offsets) > 1 else 0.0),
         sums.filtered[0] / jnp.where(sums.filtered[1] > 0, sums.filtered[1], 1) / variance,
         _channels_last(jnp.where(sums.counts > 0, by_pixel, jnp.nan), images),
-        squares / jnp.where(count > 0, count, 1),
-        offsets,
-        unbatch(edges, images.frames.num_images),
+        of_counted(squares / jnp.where(count > 0, count, 1)),
+        of_counted(offsets),
+        of_counted(unbatch(edges, images.frames.num_images)),
     )
 
 

@@ -11,7 +11,7 @@ import numpy as np
 
 from jaxem.assess.assessment import Assessment, Report, assess_fit
 from jaxem.assess.detection import FEWEST_IMAGES, DetectionTest, detection_test
-from jaxem.assess.remarks import LARGEST_P_VALUE
+from jaxem.assess.remarks import LARGEST_P_VALUE, of_counted
 from jaxem.cli.excluding import noise_by_pixels
 from jaxem.cli.odd_data import Looked
 from jaxem.cli.requests import FitRequest
@@ -145,26 +145,26 @@ def test_failed(assessment: Assessment) -> bool:
     return float(assessment.test.p_value) > LARGEST_P_VALUE
 
 
-def verdict(report: Report) -> str:
+def verdict(report: Report, remarks: list[Remark]) -> str:
     """The result in one sentence for everybody."""
     assessment = report.assessment
-    located, count = assessment.located, len(report.best.corners)
-    p_value = float(assessment.test.p_value)
+    located, p_value = assessment.located, float(assessment.test.p_value)
     if test_failed(assessment):
         return (
             f"Not found: what was fitted explains frames that it has not seen no better than noise does "
             f"(noise alone would look like this in {_in_a_hundred(p_value)} of 100 cases)."
         )
-    present = np.ones(count, bool) if located.present is None else np.asarray(located.present)
-    right = float(np.asarray(located.confidence)[present].mean()) if present.any() else 0.0
-    frames = f"all {count} frames" if present.all() else f"{int(present.sum())} of {count} frames"
-    sure = f"about {_in_a_hundred(right)} of 100 places are right" if present.any() else "none of them surely"
-    if np.isnan(p_value):
-        return f"Found in {frames}; {sure}. Whether chance alone would give it was not tested."
+    counted = np.isfinite(assessment.residuals.by_image)
+    confidence = of_counted(located, counted, np.asarray(located.confidence))
+    count, whole = len(confidence), int(counted.sum())
+    frames = f"all {whole} frames" if count == whole else f"{count} of {whole} frames"
+    sure = f"; about {_in_a_hundred(float(confidence.mean()))} of 100 places are right" if count else ""
     alone = f"noise alone would look like this in {_in_a_hundred(p_value)} of 100 cases"
-    doubts = any(remark.grade == Grade.WARNING for remark in report.remarks())
-    but = " But see the warnings." if doubts else ""
-    return f"Found in {frames}; {sure}, if the noise is as the model says; {alone}.{but}"
+    alone = "whether noise alone would look like this was not tested" if np.isnan(p_value) else alone
+    doubts = sum(remark.grade == Grade.WARNING for remark in remarks)
+    if doubts:
+        return f"Do not believe this yet, there {'is a warning' if doubts == 1 else 'are warnings'}; {alone}."
+    return f"Found in {frames}{sure}, if the noise is as the model says; {alone}."
 
 
 def _in_a_hundred(share: float) -> str:

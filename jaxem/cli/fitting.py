@@ -188,7 +188,7 @@ def write(frames: FittedFrames, found: Restarts, test: TestRun | None, out: Path
     )
     paths = [str(out / name) for name in ("result.npz", "positions.csv", "figure.png")]
     display.note("wrote", f"wrote {listed(paths[:-1], len(paths))} and {paths[-1]}", paths=paths)
-    display.note("verdict", verdict(report))
+    display.note("verdict", verdict(report, remarks))
     return report
 
 

@@ -1,24 +1,21 @@
-"""Starting points: drawn at random, read off the images' variances, or cut from one image.
+"""Starting points: drawn at random, or read off the images' variances.
 
 Source: ``docs/search.md``, *Restarts* and *Search*.
 """
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jax import lax
 
 from jaxem.model.appearances import IDENTITY, as_transforms, geometry_of
 from jaxem.model.frames import FRAMES_PER_PASS, Frames, PixelMoments, as_frames, moments_by_pixel, pixel_moments
-from jaxem.model.images import CenteredImages
 from jaxem.model.likelihood import Hypotheses, put_in_front
-from jaxem.model.params import Params, to_pixel_values, with_all_axes, with_axes_of, with_mean_pixels
-from jaxem.model.workspace import ImageTotals, center, total_up
-from jaxem.ops.validation import as_images, as_key, as_number
-from jaxem.ops.windows import Shape, correlate, gather, unroll, window_sums_in_stages
+from jaxem.model.params import Params, with_all_axes, with_axes_of
+from jaxem.ops.validation import as_images, as_key
+from jaxem.ops.windows import Shape, gather, unroll, window_sums_in_stages
 from jaxem.search.structure import Structure, as_structure
 
 
@@ -151,94 +148,3 @@ def read_off(frames: Frames, blank: Params) -> Params:
     template = jnp.broadcast_to(template, (num_templates, *template.shape[1:]))
     noise_scale = jnp.broadcast_to(jnp.sqrt(jnp.mean(variances)), blank.noise_scale.shape)
     return with_axes_of(internal._replace(template=template, background=background, noise_scale=noise_scale), blank)
-
-
-class Crops(NamedTuple):
-    """The window of each image that differs most from the mean image, in the order of how much it does.
-
-    =======  ============  ==============================================
-    field    shape         meaning
-    =======  ============  ==============================================
-    numbers  (K,) int32    the image
-    corners  (K, 2) int32  row, column of the window's upper left pixel
-    =======  ============  ==============================================
-    """
-
-    numbers: jax.Array
-    corners: jax.Array
-
-
-def init_from_crop(images: Any, template_shape: Shape, rank: Any = 0) -> Params:
-    """A starting point cut from one image: the window that differs most from the mean image.
-
-    Over a flat background the mean image does not tell what the template is, but single images nearly do. Of each image
-    the window with the largest sum of squares about the mean image is a candidate.
-
-    Args:
-        images: (K, H, W), pixel values.
-        template_shape: (h, w) (static).
-        rank: which of the candidates, 0 for the largest sum, below K (traced).
-
-    Returns:
-        `Params`, in the dtype of the images: the background is the mean image, the noise scale the root mean square
-        about it, the prior is uniform.
-
-    Raises:
-        ValueError, TypeError: shapes that do not fit each other, no rank.
-
-    Example:
-        >>> import jax, jax.numpy as jnp, jaxem
-        >>> jaxem.init_from_crop(jnp.zeros((3, 5, 5)).at[1, 2:4, 1:4].set(1.0), (2, 3)).template.round(3).tolist()
-        [[1.0, 1.0, 1.0], [1.0, 1.0, 1.0]]
-
-    Source: ``docs/search.md``, *Search*.
-    """
-    frames = Frames(as_images(images))
-    rank = as_number("rank", rank, frames.pixels.dtype, at_least=0)
-    return _init_from_crop(frames, as_structure(frames, template_shape), rank)
-
-
-@jax.jit
-def _init_from_crop(frames: Frames, structure: Structure, rank: jax.Array) -> Params:
-    centered = center(frames, min(FRAMES_PER_PASS, frames.num_images))
-    number = jnp.clip(rank.astype(jnp.int32), 0, frames.num_images - 1)
-    blank = structure.blank(frames.pixels)
-    crops = find_crops(centered, blank)
-    return crop_params(centered, total_up(centered), crops, number[None], blank)
-
-
-def find_crops(images: CenteredImages, blank: Params) -> Crops:
-    """The candidates of `init_from_crop`, for parameters of these shapes."""
-    internal = with_all_axes(blank)
-    geometry = geometry_of(internal)
-    support = None if internal.opacity is None else jnp.max(internal.opacity[:, 0], axis=0)
-
-    def of_one(own: Any) -> tuple[jax.Array, jax.Array]:
-        one = images._replace(frames=images.frames.batch(jax.tree.map(lambda leaf: leaf[None], own)))
-        squares = one.frames.weighted(one.residuals**2)[0]
-        squares = unroll(jnp.sum(jnp.where(jnp.isfinite(squares), squares, 0), axis=0), geometry)
-        sums = window_sums_in_stages(squares, geometry.template) if support is None else correlate(squares, support)
-        counts = one.frames.counts(jnp.ones(1, sums.dtype))[0]
-        corner = jnp.stack(jnp.unravel_index(jnp.argmax(sums), sums.shape))
-        return jnp.where(counts > 0, jnp.max(sums), -1), corner.astype(jnp.int32)
-
-    largest, corners = lax.map(of_one, images.frames.own)
-    order = jnp.argsort(-largest)
-    return Crops(order.astype(jnp.int32), corners[order])
-
-
-def crop_params(images: CenteredImages, totals: ImageTotals, crops: Crops, ranks: jax.Array, blank: Params) -> Params:
-    """The starting point of some of the crops, one a template, in the shapes of others."""
-    internal, numbers = with_all_axes(blank), crops.numbers[ranks]
-    geometry = geometry_of(internal)
-    some = images._replace(frames=images.frames.batch(jax.tree.map(lambda leaf: leaf[numbers], images.frames.own)))
-    behind = images.mean_image[None]
-    shown = some.frames.observed(some.residuals + behind, jnp.broadcast_to(behind, some.residuals.shape))
-    windows = images.gather(shown, crops.corners[ranks], geometry)
-    noise_scale = jnp.sqrt(jnp.sum(totals.square_sum.high) / (totals.num_pixels.high * len(images.mean_image)))
-    found = internal._replace(
-        template=windows,
-        background=images.mean_image,
-        noise_scale=jnp.broadcast_to(noise_scale, blank.noise_scale.shape),
-    )
-    return to_pixel_values(found, images, with_mean_pixels(blank, images))

@@ -16,9 +16,11 @@ STAGE_NAMES = {
     StageKind.ANNEAL: "annealing",
     StageKind.TRIAL: "trial start",
     StageKind.REINITIALIZE: "reinitializing",
+    StageKind.SPLIT: "splitting",
     StageKind.RESEED: "reseeding",
     StageKind.RECENTRE: "recentring",
     StageKind.CENTRE: "centring",
+    StageKind.REACH: "shifting",
     StageKind.CONVERGE: "converging",
 }
 PRIOR_STAGE, HARD_STAGE, PLAIN_STAGE = "prior annealing", "hard EM", "EM"
@@ -32,8 +34,9 @@ class Progress(NamedTuple):
     field        meaning, unit
     ===========  ==================================================================================================
     start        number of the starting point that the run belongs to, from 0
-    stage        "annealing", "trial start", "reinitializing", "reseeding", "recentring", "centring" or "converging"; in
-                 hard EM "prior annealing" and "hard EM" in place of the last; without a search "EM"
+    stage        "annealing", "trial start", "reinitializing", "splitting", "reseeding", "recentring", "centring",
+                 "shifting" or "converging"; in hard EM "prior annealing" and "hard EM" in place of the last; without a
+                 search "EM"
     num_steps    E-steps of this stage so far
     num_left     E-steps that all stages together can still take, at most
     elbo         the objective, nats; while annealing with the log mass of the tempered posterior, which is too high

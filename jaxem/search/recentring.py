@@ -22,6 +22,7 @@ from jaxem.model.params import Params, to_internal_units, to_pixel_values, with_
 from jaxem.model.steps import expectation
 from jaxem.model.workspace import make_workspace
 from jaxem.ops.windows import Geometry, correlate, window_sums_in_stages
+from jaxem.search.reach import reachable_shift
 from jaxem.solvers.options import cheapest_batch_size
 
 # Gains of two windows that differ by less than so many standard deviations of noise are alike.
@@ -83,8 +84,12 @@ def recentred(
     transforms: tuple[str, ...],
     *,
     tie_spreads: jax.Array | float = TIE_SPREADS,
+    to_reach: jax.Array | None = None,
 ) -> Params:
-    """`recentre`, given the best hypotheses, and how many standard deviations of noise make no difference."""
+    """`recentre`, given the best hypotheses, and how many standard deviations of noise make no difference.
+
+    Where `to_reach` says so, the window is shifted to where its object reaches all places that it is seen at instead.
+    """
     internal = to_internal_units(params, images)
     geometry = geometry_of(internal)
     template_shape = geometry.template
@@ -139,6 +144,14 @@ def recentred(
     variance = jnp.mean(channel_variances(internal))
     tolerance = tie_spreads * variance * jnp.sqrt(2 * num_channels * num_pixels)
     shifts = jax.vmap(_middle_of_best)(gains, tolerance)
+    if to_reach is not None and can_reach(internal):
+        rows, columns = (slice(margin, margin + m) for margin, m in zip(margins, template_shape, strict=True))
+        inside = squares[0, rows, columns]
+        shifts = lax.cond(
+            to_reach,
+            lambda: reachable_shift(images, internal, inside)[None] + jnp.array(margins, jnp.int32)[None],
+            lambda: shifts,
+        )
 
     def cut(array: jax.Array, shift: jax.Array) -> jax.Array:
         return lax.dynamic_slice(array, (jnp.zeros_like(shift[0]), *shift), (len(array), *template_shape))
@@ -150,6 +163,11 @@ def recentred(
     template = jnp.where(jnp.all(here), params.template, found.template)
     flat = with_uniform_prior(params)
     return params._replace(template=template, prior=jnp.where(jnp.all(here), params.prior, flat.prior))
+
+
+def can_reach(internal: Params) -> bool:
+    """Whether `reachable_shift` applies: to one template, a full rectangle under no transforms, inside the images."""
+    return len(internal.prior) == 1 and internal.opacity is None and not any(geometry_of(internal).goes_round)
 
 
 def _middle_of_best(gains: jax.Array, tolerance: jax.Array) -> jax.Array:

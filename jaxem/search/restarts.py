@@ -25,7 +25,10 @@ from jaxem.runtime.arguments import as_count
 from jaxem.runtime.compilation import jit
 from jaxem.runtime.errors import ArgumentTypeError
 from jaxem.runtime.remarks import Grade, Remark
-from jaxem.search.initialization import draw_params, find_crops, read_off
+from jaxem.search.comparison import FEW_IMAGES
+from jaxem.search.crops import find_crops, mean_crop_params
+from jaxem.search.initialization import draw_params, read_off
+from jaxem.search.splitting import split_params
 from jaxem.search.stages import Starts
 from jaxem.search.strategy import Search, run_search
 from jaxem.search.structure import Structure, as_structure
@@ -226,12 +229,20 @@ def starting_points(
 
     drawn = jax.vmap(draw)(jax.random.split(key, num_restarts))
     if search is None:
-        return Starts(drawn, structure, None)
+        return Starts(drawn, structure)
     read = with_mean_outside(read_off(images.frames, blank), images)
     if structure.num_templates > 1:  # which one place cannot tell apart
         read = read._replace(template=drawn.template[0])
-    first = structure.with_known(read)
-    return Starts(set_entry(drawn, 0, first), structure, find_crops(images, blank))
+    starts = set_entry(drawn, 0, structure.with_known(read))
+    crops = find_crops(images, blank, search.crops_each_for(images.frames.num_images))
+    if num_restarts > 1 and structure.num_templates == structure.num_transforms == 1:
+        second = structure.with_known(with_mean_outside(mean_crop_params(workspace, crops, blank), images))
+        starts = set_entry(starts, 1, second)
+    if not search.splits or structure.num_templates > 1 or images.frames.num_images <= FEW_IMAGES:
+        return Starts(starts, structure, crops)
+    split, is_split = split_params(images, workspace.totals, crops, blank)
+    known = jax.vmap(lambda params: structure.with_known(with_mean_outside(params, images)))
+    return Starts(starts, structure, crops, known(split), is_split)
 
 
 def find_best(

@@ -6,23 +6,22 @@ any step. Source: ``docs/search.md``, *Search*.
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from enum import IntEnum
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jax import lax
 
 from jaxem.model.appearances import numbers_of
-from jaxem.model.likelihood import Hypotheses, hypotheses_of, positions_of
-from jaxem.model.params import Params, num_hypotheses, with_all_axes, with_mean_outside
+from jaxem.model.likelihood import positions_of
+from jaxem.model.params import Params, with_all_axes, with_mean_outside
 from jaxem.model.statistics import nothing_found
 from jaxem.model.workspace import Workspace
 from jaxem.ops.trees import entry, set_entry
-from jaxem.search.initialization import Crops, crop_params
+from jaxem.search.comparison import hypotheses_at, is_higher, needs_trials
+from jaxem.search.crops import Crops, crop_params
 from jaxem.search.recentring import TIE_SPREADS, recentred
 from jaxem.search.reseeding import reseeded
 from jaxem.search.structure import Structure
@@ -31,9 +30,6 @@ from jaxem.solvers.options import EMOptions
 from jaxem.solvers.result import Fit
 from jaxem.solvers.schedule import Schedule
 
-# Annealing has lost the template where the posteriors' entropy is more than this share of that of a uniform one.
-LOST_ENTROPY_SHARE = 0.5
-
 
 class StageKind(IntEnum):
     """What a stage of a search is for."""
@@ -41,10 +37,12 @@ class StageKind(IntEnum):
     ANNEAL = 0  # anneal one of the starts
     TRIAL = 1  # a step from one of the crops, if annealing has lost the template
     REINITIALIZE = 2  # go on from the best of those
-    RESEED = 3  # of several templates begin the one that is needed least anew
-    RECENTRE = 4  # shift the best so far to where it belongs, and anneal it anew
-    CENTRE = 5  # the same, but where windows are as good as each other to the middle of them
-    CONVERGE = 6  # anneal the prior of the best and run it to convergence
+    SPLIT = 3  # anneal what two halves of the images suggest, if they fall into two groups
+    RESEED = 4  # of several templates begin the one that is needed least anew
+    RECENTRE = 5  # shift the best so far to where it belongs, and anneal it anew
+    CENTRE = 6  # the same, but where windows are as good as each other to the middle of them
+    REACH = 7  # the same, to where an object smaller than the template reaches all places that it is seen at
+    CONVERGE = 8  # anneal the prior of the best and run it to convergence
 
 
 class Stage(NamedTuple):
@@ -78,12 +76,16 @@ class Starts(NamedTuple):
     structure  `Structure`  what they are made of, and what is known of them
     crops      `Crops`      where to look for more if those lead nowhere; plain restarts do not
                or None
+    split      or None      more of them from two groups of images, along a leading axis
+    is_split   () bool      whether the images fall into two groups, so that those are tried
     =========  ===========  ===================================================================
     """
 
     params: Params
     structure: Structure
-    crops: Crops | None
+    crops: Crops | None = None
+    split: Params | None = None
+    is_split: jax.Array | None = None
 
     @property
     def num_starts(self) -> int:
@@ -227,31 +229,36 @@ class StagedSearch:
         def recentred() -> Params:
             is_vain = is_recentring & found.recentring_failed
             tie_spreads = jnp.where(is_recentring, 0, TIE_SPREADS).astype(best.elbo.dtype)
-            return lax.cond(is_vain, lambda: best.params, lambda: self._recentred(best, tie_spreads))
+            to_reach = kind == StageKind.REACH
+            return lax.cond(is_vain, lambda: best.params, lambda: self._recentred(best, tie_spreads, to_reach))
 
         begin_of = {
             StageKind.ANNEAL: lambda: entry(self.starts.params, stage.number),
             StageKind.TRIAL: lambda: self._crop(stage.number),
             StageKind.REINITIALIZE: lambda: found.trial.params,
+            StageKind.SPLIT: lambda: entry(self.starts.split or self.starts.params, stage.number),
             StageKind.RESEED: lambda: self._reseeded(best, stage.number),
             StageKind.RECENTRE: recentred,
             StageKind.CENTRE: recentred,
+            StageKind.REACH: recentred,
             StageKind.CONVERGE: lambda: best.params,
         }
-        # Both shifts are one branch, so that it is compiled once.
+        # All shifts are one branch, so that it is compiled once.
         branches = list(dict.fromkeys(begin_of[kind] for kind in StageKind))
         branch_of = jnp.array([branches.index(begin_of[kind]) for kind in StageKind], jnp.int32)
         begin = lax.switch(branch_of[kind], branches)
         needs_loss = (kind == StageKind.TRIAL) | (kind == StageKind.REINITIALIZE)
+        is_split = jnp.bool_(False) if self.starts.is_split is None else self.starts.is_split
         is_changed = jnp.any(begin.template != best.params.template)
-        needs_change = is_recentring | (kind == StageKind.CENTRE) | (kind == StageKind.RESEED)
-        active = (~needs_loss | is_lost(best)) & (~needs_change | is_changed)
+        needs_change = (kind >= StageKind.RESEED) & (kind < StageKind.CONVERGE)
+        active = (~needs_loss | needs_trials(best)) & ((kind != StageKind.SPLIT) | is_split)
+        active = active & (~needs_change | is_changed)
         return self._em(stage).init(begin), active
 
-    def _recentred(self, found: Fit, tie_spreads: jax.Array) -> Params:
+    def _recentred(self, found: Fit, tie_spreads: jax.Array, to_reach: jax.Array) -> Params:
         transforms = self.options.transforms
         images, where = self.workspace.images, hypotheses_at(found)
-        shifted = recentred(images, found.params, where, transforms, tie_spreads=tie_spreads)
+        shifted = recentred(images, found.params, where, transforms, tie_spreads=tie_spreads, to_reach=to_reach)
         return self.starts.structure.with_known(shifted)
 
     def _reseeded(self, found: Fit, attempt: jax.Array) -> Params:
@@ -268,7 +275,7 @@ class StagedSearch:
             return start
         images, totals = self.workspace.images, self.workspace.totals
         # Of several templates each is cut from another image.
-        step = max(1, images.frames.num_images // structure.num_templates)
+        step = max(1, len(crops.numbers) // structure.num_templates)
         ranks = number + step * jnp.arange(structure.num_templates, dtype=jnp.int32)
         blank = structure.blank(images.frames.pixels)
         return structure.with_known(with_mean_outside(crop_params(images, totals, crops, ranks, blank), images))
@@ -298,18 +305,3 @@ def _after(found: SearchState, stage: Stage, fit: Fit) -> tuple[SearchState, jax
 def _unchanged(found: SearchState, stage: Stage, ended: jax.Array) -> SearchState:
     """What is known while a stage is under way, and after one that has nothing to do: no shift means none later."""
     return found._replace(recentring_failed=found.recentring_failed | (ended & (stage.kind == StageKind.RECENTRE)))
-
-
-def hypotheses_at(fit: Fit) -> Hypotheses:
-    """The best hypothesis of each image, as a fit has them."""
-    return hypotheses_of(fit.positions, 1 if fit.transforms is None else len(fit.transforms))
-
-
-def is_lost(best: Fit) -> jax.Array:
-    """Whether annealing has lost the template."""
-    return best.entropy > LOST_ENTROPY_SHARE * math.log(num_hypotheses(best.params))
-
-
-def is_higher(one: Fit, other: Fit) -> jax.Array:
-    """Whether one objective is finite and above the other, or the other is NaN."""
-    return (abs(one.elbo) < np.inf) & ~(one.elbo <= other.elbo)

@@ -16,6 +16,7 @@ from jaxem.model.workspace import Workspace
 from jaxem.ops.trees import set_entry
 from jaxem.ops.windows import Shape
 from jaxem.runtime.arguments import as_count, as_fraction
+from jaxem.search.comparison import FEW_IMAGES
 from jaxem.search.stages import SearchState, Stage, StagedSearch, StageKind, Starts
 from jaxem.solvers.em import EM
 from jaxem.solvers.options import EMOptions
@@ -32,6 +33,8 @@ LEAST_ANNEALING_FACTOR, MOST_ANNEALING_FACTOR = 0.5, 2.0
 PRIOR_ANNEALING_STEPS, IMAGES_PER_CORNER = 60, 0.5
 # So many steps show which crops lead somewhere; two show it no better.
 TRIAL_STEPS = 1
+# So many times more crops are tried where images are few: a crop must be at the right corner to the pixel.
+FEW_IMAGES_FACTOR = 3
 
 
 @dataclass(frozen=True)
@@ -45,6 +48,9 @@ class Search:
         inverse_temperature: the first one, for random starts.
         num_trials: if annealing has lost the template, as it can over a flat background, so many templates cropped from
             single images, see `init_from_crop`, are tried for a step, and the best of them goes on.
+        splits: if the images fall into two groups, as they do where the template has two or three places, four starts
+            are made of the means of the two and annealed, see ``docs/search.md``; of one template and more than 16
+            images.
         num_recentrings: at most so many times the best template is shifted, see `recentre`, annealed anew, and kept if
             the objective has risen; and then as often to the middle of the windows that are as good as each other.
         num_reseedings: of several templates, at most so many times the one that is needed least makes way, and another
@@ -66,6 +72,7 @@ class Search:
     annealing_steps: int | None = None
     inverse_temperature: float = 0.1
     num_trials: int = 12
+    splits: bool = True
     num_recentrings: int = 2
     num_reseedings: int = 3
     prior_annealing_steps: int | None = None
@@ -87,6 +94,14 @@ class Search:
         factor = math.prod(template_shape) / num_images / TEMPLATE_PIXELS_PER_IMAGE
         return round(ANNEALING_STEPS * min(max(factor, LEAST_ANNEALING_FACTOR), MOST_ANNEALING_FACTOR))
 
+    def crops_each_for(self, num_images: int) -> int:
+        """How many crops of each of so many images are candidates: of few images several, so that there are enough."""
+        return max(1, -(-self.num_trials_for(num_images) // num_images))
+
+    def num_trials_for(self, num_images: int) -> int:
+        """How many crops are tried; of few images more, since each of them is all that tells of some places."""
+        return FEW_IMAGES_FACTOR * self.num_trials if num_images <= FEW_IMAGES else self.num_trials
+
     def prior_annealing_steps_for(self, num_images: int, num_corners: int) -> int:
         """Steps of prior annealing for so many images and corners."""
         if self.prior_annealing_steps is not None:
@@ -105,7 +120,8 @@ def plan_stages(search: Search, num_images: int, starts: Starts, options: EMOpti
     untempered = annealing(num_steps, start=1, prior_steps=0)
     of_trial = annealing(TRIAL_STEPS, start=1, prior_steps=0)
     of_prior = annealing(0, prior_steps=search.prior_annealing_steps_for(num_images, params.prior[0].size))
-    num_trials = 0 if starts.crops is None else min(search.num_trials, num_images)
+    num_trials = 0 if starts.crops is None else min(search.num_trials_for(num_images), len(starts.crops.numbers))
+    num_splits = 0 if starts.split is None else len(starts.split.noise_scale)
     num_pairs = structure.num_templates * (structure.num_templates - 1)
     num_reseedings = min(search.num_reseedings, num_pairs)
     plan = [
@@ -113,9 +129,11 @@ def plan_stages(search: Search, num_images: int, starts: Starts, options: EMOpti
         *[(StageKind.ANNEAL, number, of_random, 0) for number in range(1, starts.num_starts)],
         *[(StageKind.TRIAL, number, of_trial, 0) for number in range(num_trials)],
         *[(StageKind.REINITIALIZE, 0, untempered, 0)] * (num_trials > 0),
+        *[(StageKind.SPLIT, number, of_estimate, 0) for number in range(num_splits)],
         *[(StageKind.RESEED, number, of_estimate, 0) for number in range(num_reseedings)],
         *[(StageKind.RECENTRE, 0, of_estimate, 0)] * search.num_recentrings,
         *[(StageKind.CENTRE, 0, of_estimate, 0)] * search.num_recentrings,
+        *[(StageKind.REACH, 0, of_estimate, 0)] * (search.num_recentrings > 0),
         # Hard EM has a run of its own afterwards.
         (StageKind.CONVERGE, 0, of_prior, 0 if options.hard else options.max_iterations),
     ]

@@ -17,8 +17,16 @@ from jaxem.model.workspace import Workspace
 from jaxem.ops.trees import entry
 from jaxem.runtime.compilation import jit
 from jaxem.runtime.executor import Executor, Task
+from jaxem.search.comparison import is_higher, needs_trials
 from jaxem.search.progress import HARD_STAGE, PLAIN_STAGE, PRIOR_STAGE, STAGE_NAMES, Reporter
-from jaxem.search.stages import SearchProgress, SearchState, Stage, StagedSearch, StageKind, Starts, is_higher, is_lost
+from jaxem.search.stages import (
+    SearchProgress,
+    SearchState,
+    Stage,
+    StagedSearch,
+    StageKind,
+    Starts,
+)
 from jaxem.solvers.em import EM, EMState
 from jaxem.solvers.options import EMOptions
 from jaxem.solvers.result import Fit, Status
@@ -49,7 +57,7 @@ class SearchTasks:
         """All stages."""
         found = self._merged(self._of_kind(StageKind.ANNEAL), jax.device_get(self.nothing.found))
         trials = self._of_kind(StageKind.TRIAL)
-        if trials and is_lost(found.best):
+        if trials and needs_trials(found.best):
             found = self._try(trials, found)
         else:
             for number in trials:
