@@ -44,8 +44,8 @@ def test_remarks(test: DetectionTest) -> Iterator[Remark]:
     if p_value > LARGEST_P_VALUE:
         yield warning(
             "no-template",
-            f"Nothing says that there is a template: one found in some of the frames explains the others no better than "
-            f"their mirror images (p = {p_value:.2g}). There may be none of this size, or too few frames.",
+            f"Nothing says that there is a template: one found in some of the frames explains the others no better "
+            f"than their mirror images (p = {p_value:.2g}). There may be none of this size, or too few frames.",
             p_value,
         )
     elif agreement < LEAST_AGREEMENT:
