@@ -9,7 +9,9 @@ from pathlib import Path
 import jax
 import numpy as np
 
+from jaxem.assess.assessment import Report
 from jaxem.assess.frame_stats import outliers
+from jaxem.assess.locating import locate as locate_in
 from jaxem.cli.findings import describe_findings, position_shown
 from jaxem.cli.frame_files import Observed, check_frames_output, read_observed
 from jaxem.cli.requests import FrameChoice
@@ -19,7 +21,7 @@ from jaxem.cli.text import describe_observed, say, warn
 from jaxem.io.readers.source import FramesError
 from jaxem.io.writers import is_single_file, pixels_for, write_frames
 from jaxem.model.params import Params
-from jaxem.model.predict import predict, reconstruct
+from jaxem.model.predict import reconstruct
 from jaxem.plots.summary import DOTS_PER_INCH, summary_figure
 from jaxem.runtime.compilation_cache import cache_compiled_programs
 from jaxem.runtime.errors import ArgumentValueError
@@ -34,7 +36,7 @@ MOST_FRAMES_PER_SECOND = 1000
 PICTURES = (".png", ".pdf", ".svg")
 
 
-def locate(choice: FrameChoice, model_path: Path, out: Path) -> int:
+def locate(choice: FrameChoice, model_path: Path, out: Path, prior: str, fitted: bool) -> int:
     """Write what is in each of the frames and where, and how surely."""
     cache_compiled_programs()
     model = load_model(model_path)
@@ -42,7 +44,7 @@ def locate(choice: FrameChoice, model_path: Path, out: Path) -> int:
     images, weights, _ = observed
     check_output(out)
     say(describe_observed(images, weights, choice.path))
-    found = predict(images, model.params, weights=weights, transforms=model.transforms)
+    found = locate_in(images, model.found, prior=prior, fitted=fitted, weights=weights, transforms=model.transforms)
     numbers = choice.numbers(len(images))
     with output_folder(out) as folder:
         write_located(folder, numbers, found, model.transforms)
@@ -63,12 +65,12 @@ def restore(choice: FrameChoice, model_path: Path, out: Path, fps: float) -> int
     if not 0 < fps <= MOST_FRAMES_PER_SECOND:
         raise ArgumentValueError("fps", f"must be above 0 and at most {MOST_FRAMES_PER_SECOND}, but is {fps:g}.")
     cache_compiled_programs()
-    params, transforms = model = load_model(model_path)
+    params, transforms, _ = model = load_model(model_path)
     images, weights, _ = _read_for(model, choice, model_path)
     numbers = choice.numbers(len(images))
     check_frames_output(out, numbers, choice.path, model.num_channels)
     say(describe_observed(images, weights, choice.path))
-    positions = predict(images, params, weights=weights, transforms=transforms).positions
+    positions = locate_in(images, params, weights=weights, transforms=transforms).positions
     pixels = pixels_for(out, images, *_range(params))
     with output_file(out) if is_single_file(out) else output_folder(out) as place:
         write_frames(place, reconstruct(positions, params, transforms), pixels, images.shape, numbers, fps)
@@ -81,16 +83,16 @@ def plot(result: Path, out: Path, choice: FrameChoice | None) -> int:
     if out.suffix.lower() not in PICTURES:
         raise ArgumentValueError("out", f"must end in {', '.join(PICTURES)}, but is {out}.")
     cache_compiled_programs()
-    found = load_result(result, Restarts, Fit, argument="result")
-    best = found.best if isinstance(found, Restarts) else found
-    params, transforms = model = model_of(best, result, "result")
-    runs = found.runs if isinstance(found, Restarts) else _alone(found)
+    found = load_result(result, Report, Restarts, Fit, argument="result")
+    best = found if isinstance(found, Fit) else found.best
+    params, transforms, _ = model = model_of(best, result, "result")
+    runs = _alone(found) if isinstance(found, Fit) else found.runs
     check_output_file(out)
     frame, position = None, position_shown(best)[1]
     if choice is not None:
         images, weights, _ = observed = _read_for(model, replace(choice, nan_missing=True), result)
         frame = observed.frame(0)
-        position = predict(images, params, weights=weights, transforms=transforms).positions
+        position = locate_in(images, params, weights=weights, transforms=transforms).positions
     winner = int(best_run(jax.tree.map(np.asarray, runs)))
     figure = summary_figure(frame, position, params, runs, winner, transforms)
     with output_file(out) as path:

@@ -20,6 +20,7 @@ from jaxem.cli.parameters import (
     EstimateOption,
     EveryOption,
     ExcludeOption,
+    FittedOption,
     FixOption,
     FramesArgument,
     FramesOutOption,
@@ -37,6 +38,7 @@ from jaxem.cli.parameters import (
     OutOption,
     PictureOption,
     PlainOption,
+    PriorOption,
     QuietOption,
     RestartsOption,
     ResultArgument,
@@ -216,6 +218,8 @@ def locate(
     frames: FramesArgument,
     model: ModelOption,
     out: TablesOutOption,
+    prior: PriorOption = "flat",
+    fitted: FittedOption = False,
     mask: MaskOption = None,
     nan_missing: MissingOption = False,
     crop: CropOption = None,
@@ -229,12 +233,14 @@ def locate(
     evidence (nats), and the confidence: the probability of just that place. Where the model has several templates,
     turns, or frames without a template, these are said likewise; where there is none, the rest is of the likeliest.
 
+    Frames that the model was fitted to are surer than they should be, unless --fitted says which they are: all of them.
+
     Example: jaxem locate new-frames/ --model found/result.npz --out places
     """
     choice = choose_frames(frames, crop, chosen, every, grey, nan_missing=nan_missing, mask=mask)
     from jaxem.cli import applying
 
-    return applying.locate(choice, model, out)
+    return applying.locate(choice, model, out, prior, fitted)
 
 
 def restore(

@@ -121,6 +121,17 @@ FixOption = Annotated[
 ModelOption = Annotated[
     Path, typer.Option(metavar="RESULT", help="The result.npz of jaxem fit, or what jaxem.save wrote.")
 ]
+PriorOption = Annotated[
+    str,
+    typer.Option(
+        metavar="flat|learned",
+        help="Whether all places are equally likely, or those more that the model has seen more often.",
+    ),
+]
+FittedOption = Annotated[
+    bool,
+    typer.Option("--fitted", help="These are the frames that the model was fitted to: each is judged by the others."),
+]
 DrawnModelOption = Annotated[
     Path | None,
     typer.Option(metavar="RESULT", help="The result.npz to draw from; the demonstration's truth if none is given."),

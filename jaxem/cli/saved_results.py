@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from jaxem.assess.assessment import Report
 from jaxem.cli.frame_files import FileError
 from jaxem.io.results import load
 from jaxem.model.appearances import as_transforms
@@ -42,11 +43,13 @@ class Model(NamedTuple):
     ==========  ================================================
     params      its `Params`
     transforms  that its templates may be under, names
+    found       the `Fit` that it is of, or the `Params` themselves
     ==========  ================================================
     """
 
     params: Params
     transforms: tuple[str, ...]
+    found: Fit | Params
 
     @property
     def num_channels(self) -> int | None:
@@ -67,8 +70,8 @@ def load_model(path: Path) -> Model:
     Raises:
         FileError: there is none, or many.
     """
-    found = load_result(path, Restarts, Fit, Params, argument="model")
-    return model_of(found.best if isinstance(found, Restarts) else found, path, "model")
+    found = load_result(path, Report, Restarts, Fit, Params, argument="model")
+    return model_of(found.best if isinstance(found, Restarts | Report) else found, path, "model")
 
 
 def model_of(found: Fit | Params, path: Path, argument: str) -> Model:
@@ -90,4 +93,4 @@ def model_of(found: Fit | Params, path: Path, argument: str) -> Model:
         as_params(params, None, transforms=transforms)
     except ValueError as error:
         raise FileError(many if np.ndim(params.background) > 2 else f"{path}: {error}", argument) from None
-    return Model(params, transforms)
+    return Model(params, transforms, found)
