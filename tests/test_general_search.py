@@ -3,18 +3,20 @@
 import itertools
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
 import jaxem
-from jaxem.model.frames import as_frames
-from jaxem.model.likelihood import hypotheses_of
+from jaxem.model.appearances import IDENTITY
+from jaxem.model.frames import Frames, as_frames
+from jaxem.model.likelihood import Hypotheses, hypotheses_of
 from jaxem.model.params import disc_support
 from jaxem.model.sampling import simulate_positions
-from jaxem.model.workspace import make_workspace
+from jaxem.model.workspace import center, make_workspace
 from jaxem.search import restarts
 from jaxem.search.reseeding import distances, reseeded
-from jaxem.solvers.diagnostics import contrast, largest_difference, warnings
+from jaxem.solvers.diagnostics import contrast, largest_difference, remarks
 
 KEY = jax.random.key(7)
 
@@ -226,9 +228,9 @@ def test_empty_templates_and_absent_ones_are_told(everything):
     best, diagnostics = everything[-1].best, everything[-1].diagnostics
     params = best.params
     empty = params._replace(prior=params.prior * np.array([1, 1e-6], np.float32)[:, None, None, None])
-    assert any("Template 1" in words for words in warnings(best._replace(params=empty), diagnostics, 2))
+    assert any("Template 1" in str(remark) for remark in remarks(best._replace(params=empty), diagnostics, 2))
     nothing = params._replace(absent=np.float32(0.999), prior=params.prior * np.float32(1e-3))
-    assert any("Hardly any frame" in words for words in warnings(best._replace(params=nothing), diagnostics, 2))
+    assert any("Hardly any frame" in str(remark) for remark in remarks(best._replace(params=nothing), diagnostics, 2))
 
 
 def test_a_small_object_is_put_in_the_middle_of_its_template():
@@ -246,11 +248,14 @@ def test_a_small_object_is_put_in_the_middle_of_its_template():
 def test_contrast_counts_what_was_observed_and_the_weakest_template():
     rng = np.random.default_rng(10)
     truth = _with_axes(truth_of(rng, (9, 10), (3, 4), lead=(2,), opacity=disc_support((3, 4))))
-    whole = contrast(truth)
-    np.testing.assert_allclose(
-        contrast(truth, mean_weights=np.full((9, 10), 0.25, np.float32)), 0.25 * whole, rtol=1e-5
-    )
-    fields = ("template", "prior", "opacity")
-    one_of = [{name: getattr(truth, name)[m : m + 1] for name in fields} for m in range(2)]
-    alone = [contrast(truth._replace(**fields_of_one)) for fields_of_one in one_of]
+    corners, numbers = np.int32(rng.integers(0, 6, size=(6, 2))), np.int32([0, 1, 1, 0, 1, 0])
+
+    def found(where, weights=None):
+        pixels = jnp.asarray(rng.normal(size=(len(where.corners), 9, 10)), jnp.float32)
+        return contrast(center(Frames(pixels, shared_weights=weights)), truth, where, IDENTITY)
+
+    whole = found(Hypotheses(corners, numbers))
+    observed = found(Hypotheses(corners, numbers), jnp.full((9, 10), 0.25, jnp.float32))
+    np.testing.assert_allclose(observed, 0.25 * whole, rtol=1e-5)
+    alone = [found(Hypotheses(corners[numbers == number], numbers[numbers == number])) for number in range(2)]
     np.testing.assert_allclose(whole, min(alone), rtol=1e-5)

@@ -42,11 +42,12 @@ def test_every_result_comes_back_to_the_bit(found, tmp_path):
     hostile = params._replace(template=np.full((2, 3), np.nan), background=np.asarray(params.background, "float64"))
     fortran = params._replace(background=np.asfortranarray(params.background))
     several = jax.tree.map(lambda leaf: jnp.stack([leaf, leaf, leaf]), restarts)
-    check = jaxem.NoiseCheck(np.float32(0.05), np.float64(3), np.arange(19, dtype="float32"))
+    claims = jaxem.assess_fit(images, restarts)
+    check = jaxem.DetectionTest(np.float32(0.05), np.float64(3), np.float32(0.9), np.arange(len(images), dtype="f4"))
     by_hand = jaxem.Params([[1, 2]], np.zeros((3, 4), ">f8"), 0.5, np.full((3, 3), 1 / 9, "float16"))
     for result in (
         restarts, restarts.best, restarts.runs, restarts.diagnostics, params, hostile, fortran, several, several.best,
-        check,
+        check, claims, claims.located, claims.residuals, jaxem.Report(restarts, claims),
         jaxem.e_step(images, params), jaxem.e_step(images, params, hard=True),
         jaxem.Posterior(np.full((2, 3, 3), 1 / 9)), jaxem.Positions(np.array([[1, 2]])),
         jaxem.annealing(), jaxem.Schedule(np.ones(0), np.ones(0)),

@@ -16,6 +16,7 @@ import numpy as np
 from jax import lax
 
 from jaxem.model.appearances import IDENTITY, appearances_of, geometry_of
+from jaxem.model.images import CenteredImages
 from jaxem.model.likelihood import Hypotheses, channel_variances, hypotheses_of
 from jaxem.model.objective import visible_weight
 from jaxem.model.params import Params, pseudo_counts, to_internal_units
@@ -88,7 +89,7 @@ def diagnose(
         jnp.sum(agree, dtype=jnp.int32),
         num_steps,
         jnp.exp(best.entropy),
-        contrast(workspace, params, hypotheses_of(best.positions, len(transforms)), transforms),
+        contrast(images, params, hypotheses_of(best.positions, len(transforms)), transforms),
         jnp.sum((visible == 0) & images.observed[0], dtype=jnp.int32),
         jnp.all(params.noise_scale**2 <= NEAR_FLOOR * images.least_variance(params.noise_scale)),
     )
@@ -114,13 +115,12 @@ def largest_difference(one: Params, other: Params, transforms: tuple[str, ...]) 
     return jnp.max(jax.vmap(nearest)(one.template, one.opacity, priors))
 
 
-def contrast(workspace: Workspace, params: Params, where: Hypotheses, transforms: tuple[str, ...]) -> jax.Array:
+def contrast(images: CenteredImages, params: Params, where: Hypotheses, transforms: tuple[str, ...]) -> jax.Array:
     """Mean over the images of rho |F - B under it|^2 / s^2 at a hypothesis of each, the least of all templates.
 
     Of differences of pixels, in internal units: multiplied out, it would cancel where the background's range is large
     against the noise. The weights rho are the images' mean ones.
     """
-    images = workspace.images
     geometry, appearances = geometry_of(params), appearances_of(params, transforms)
     shared = None if images.mean_weights is None else images.mean_weights[None, None]
 
