@@ -295,11 +295,13 @@ def test_fit_leaves_out_what_is_odd_and_goes_on_where_it_was(tmp_path, capfd):
         "30",
         "36",
     ]
-    fit += ["--out", str(tmp_path / "out")]
+    fit += ["--out", str(tmp_path / "out"), "--no-test"]
     assert app.run([*fit, "--json", "--max-iterations", "3"]) in (0, 3)
     captured = capfd.readouterr()
     remarks = [one for line in captured.out.splitlines() for one in json.loads(line).get("remarks", ())]
-    assert [one["code"] for one in remarks] == ["dark-frames", "single-pixels", "noise-above-pixels"]
+    codes = [one["code"] for one in remarks]
+    assert codes[:2] == ["dark-frames", "single-pixels"]
+    assert "noise-above-pixels" in codes
     assert "frames of 120 (8 to 13)" in remarks[0]["text"]
     assert "Leave out what is odd with --exclude-odd --mask-hot." in captured.err
     assert {row["excluded"] for row in rows_of(tmp_path / "out")} == {"0"}
@@ -328,7 +330,16 @@ def test_what_the_residuals_show_is_left_out_as_well(tmp_path, capfd):
         i, j = corners[number] + [rng.integers(7), rng.integers(6)]
         images[number, i, j] += rng.uniform(100, 900)
     np.save(tmp_path / "stack.npy", images.astype(np.float32))
-    fit = ["fit", str(tmp_path / "stack.npy"), "--template-shape", "7", "6", "--out", str(tmp_path / "out")]
+    fit = [
+        "fit",
+        str(tmp_path / "stack.npy"),
+        "--template-shape",
+        "7",
+        "6",
+        "--out",
+        str(tmp_path / "out"),
+        "--no-test",
+    ]
     assert app.run([*fit, "--mask-hot"]) == 0
     captured = capfd.readouterr()
     counts = re.findall(r"Single pixels of single frames are far off: (\d+) pixels", captured.out)

@@ -23,6 +23,7 @@ from jaxem.runtime.checkpoint import Checkpointer
 from jaxem.runtime.errors import ArgumentValueError, CheckpointError
 
 DIGEST_LENGTH = 16  # hexadecimal digits
+AFTERWARDS = ("test",)  # options of what is done with what was found
 WITH_CONTENTS = ("weights", "support", "fixed")  # options of the model that files may hold
 
 
@@ -41,7 +42,11 @@ def choose_display(reporting: Reporting, num_images: int) -> Display:
 
 def fingerprint_of(images: np.ndarray, request: FitRequest, model: Mapping[str, Any]) -> dict[str, str]:
     """What makes two runs the same: frames, options with what is in their files, and what computes them."""
-    options = {spelling(field.name): _plainly(getattr(request, field.name)) for field in fields(request)}
+    options = {
+        spelling(field.name): _plainly(getattr(request, field.name))
+        for field in fields(request)
+        if field.name not in AFTERWARDS
+    }
     contents = {spelling(name): _plainly(model.get(name)) for name in WITH_CONTENTS}
     versions = {
         "version of jaxem": jaxem.__version__,
