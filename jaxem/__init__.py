@@ -14,6 +14,7 @@ __version__ = "0.1.0"
 _NAMES = {
     "assess.recoverability": ("Recoverability", "expect_recovery"),
     "assess.oddities": ("OddFrames", "odd_frames"),
+    "assess.residuals": ("ResidualStatistics",),
     "assess.self_test": ("Check", "selfcheck"),
     "assess.assessment": ("Assessment", "Report", "assess_fit"),
     "assess.detection": ("DetectionTest", "detection_test"),

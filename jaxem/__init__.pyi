@@ -13,6 +13,7 @@ from jaxem.assess.oddities import OddFrames as OddFrames
 from jaxem.assess.oddities import odd_frames as odd_frames
 from jaxem.assess.recoverability import Recoverability as Recoverability
 from jaxem.assess.recoverability import expect_recovery as expect_recovery
+from jaxem.assess.residuals import ResidualStatistics as ResidualStatistics
 from jaxem.assess.self_test import Check as Check
 from jaxem.assess.self_test import selfcheck as selfcheck
 from jaxem.assess.shape_choice import ShapeChoice as ShapeChoice

@@ -338,7 +338,7 @@ def wrong(files, name):
         "frames as model": (["locate", frames, "--model", frames, "--out", out], "--model: .*damaged or no .npz"),
         "other result": (
             ["locate", frames, "--model", files / "places.npz", "--out", out],
-            "--model: .*places.npz holds Positions, and what is needed is Restarts or Fit or Params",
+            "--model: .*places.npz holds Positions, and what is needed is Report or Restarts or Fit or Params",
         ),
         "many results": (["locate", frames, "--model", files / "many.npz", "--out", out], "--model: .*many results"),
         "other size": (
@@ -371,7 +371,7 @@ def wrong(files, name):
         "simulate among others": ([*simulate[:-1], files / "full"], "--out: .*full holds other frames.*other.png"),
         "plot params": (
             ["plot", model, "--out", files / "x.png"],
-            "RESULT: .*holds Params, and what is needed is Rest",
+            "RESULT: .*holds Params, and what is needed is Report or Rest",
         ),
         "plot to a form": (["plot", model, "--out", files / "x.bmp"], "--out must end in .png, .pdf, .svg"),
         "plot without out": (["plot", model], "--out"),
@@ -407,7 +407,7 @@ def test_an_interruption_leaves_nothing(files, search, capfd, monkeypatch):
     model = ["--model", files / "model.npz", "--out"]
     before = sorted(files.rglob("*"))
     for module, name, arguments in (
-        (applying, "write_predictions", ["locate", files / "frames.npy", *model, files / "out"]),
+        (applying, "write_located", ["locate", files / "frames.npy", *model, files / "out"]),
         (applying, "write_frames", ["restore", files / "frames.npy", *model, files / "out" / "x.mp4"]),
         (simulating, "write_frames", ["simulate", *model, files / "out" / "x.tif", "--num-images", COUNT]),
         (applying, "summary_figure", ["plot", files / "restarts.npz", "--out", files / "out" / "x.png"]),

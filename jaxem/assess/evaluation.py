@@ -12,12 +12,12 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
+from jaxem.assess.estimates import noise_correction
 from jaxem.assess.leave_one_out import (
     WEIGHTS_OF_EVIDENCE,
     Certainty,
     LeftOut,
     leave_one_out,
-    noise_correction,
 )
 from jaxem.assess.residuals import ResidualStatistics, residual_statistics
 from jaxem.model.appearances import IDENTITY, as_transforms

@@ -276,3 +276,15 @@ def keep_possible(new: Params, old: Params) -> Params:
 
     absent = None if new.absent is None or old.absent is None else keep(new.absent, old.absent)
     return new._replace(prior=keep(new.prior, old.prior), absent=absent)
+
+
+def hold(params: Params, before: Params, fixed: tuple[str, ...]) -> Params:
+    """Parameters in which fixed fields are those before, and prior and absent still sum to one."""
+    held = {name: getattr(before, name) for name in fixed}
+    if "prior" in fixed:
+        held["absent"] = before.absent
+    elif "absent" in fixed and before.absent is not None:
+        present = jnp.sum(params.prior)
+        scaled = params.prior * ((1 - before.absent) / jnp.where(present > 0, present, 1))
+        held["prior"] = jnp.where(present > 0, scaled, before.prior)
+    return params._replace(**held)

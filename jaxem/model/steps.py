@@ -26,7 +26,7 @@ from jaxem.model.likelihood import (
     sse_change_at,
 )
 from jaxem.model.objective import expected_sse, seen_weight, visible_weight
-from jaxem.model.params import Params, pseudo_counts
+from jaxem.model.params import Params, hold, pseudo_counts
 from jaxem.model.statistics import (
     BatchStatistics,
     Expectation,
@@ -73,7 +73,7 @@ def posterior(
 
 
 def _expected_deficit(masses: jax.Array, below: jax.Array) -> jax.Array:
-    """Sum of masses times what their logarithms are below zero, (K, N) -> (K,); nothing large cancels in it."""
+    """Sum of masses times what their logarithms are below zero, (K, N) -> (K,)."""
     return -jnp.sum(masses * jnp.maximum(below, jnp.log(jnp.finfo(below.dtype).tiny)), axis=1)
 
 
@@ -281,18 +281,6 @@ def expectation(
     return Expectation(statistics, ratio, jax.tree.map(lambda pieces: unbatch(pieces, num_images), best))
 
 
-def hold(params: Params, before: Params, fixed: tuple[str, ...]) -> Params:
-    """Parameters in which fixed fields are those before, and prior and absent still sum to one."""
-    held = {name: getattr(before, name) for name in fixed}
-    if "prior" in fixed:
-        held["absent"] = before.absent
-    elif "absent" in fixed and before.absent is not None:
-        present = jnp.sum(params.prior)
-        scaled = params.prior * ((1 - before.absent) / jnp.where(present > 0, present, 1))
-        held["prior"] = jnp.where(present > 0, scaled, before.prior)
-    return params._replace(**held)
-
-
 def update(
     images: CenteredImages,
     totals: ImageTotals,
@@ -317,7 +305,6 @@ def update(
     per_corner, for_absence = pseudo_counts(before, prior_smoothing)
     prior = (counts + per_corner) / (num_images + prior_smoothing)
     absent = None if absent is None else (absent + for_absence) / (num_images + prior_smoothing)
-
     template = before.template
     if "template" not in fixed:
         template = template_sum / num_images

@@ -18,9 +18,9 @@ from jax import lax
 from jaxem.model.appearances import numbers_of
 from jaxem.model.likelihood import channel_variances, positions_of
 from jaxem.model.objective import log_density, log_smoothing, penalized
-from jaxem.model.params import Params, keep_possible, to_internal_units, to_pixel_values
+from jaxem.model.params import Params, hold, keep_possible, to_internal_units, to_pixel_values
 from jaxem.model.statistics import Expectation, LogLikelihoodRatio, nothing_expected, nothing_found
-from jaxem.model.steps import expectation, hold, update
+from jaxem.model.steps import expectation, update
 from jaxem.model.workspace import Workspace
 from jaxem.ops import double_word
 from jaxem.ops.double_word import DoubleWord

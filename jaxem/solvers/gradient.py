@@ -21,8 +21,8 @@ from jaxem.model.frames import Frames, as_frames
 from jaxem.model.images import CenteredImages
 from jaxem.model.likelihood import shared_terms
 from jaxem.model.objective import log_smoothing
-from jaxem.model.params import Params, to_internal_units, to_pixel_values
-from jaxem.model.steps import hold, log_evidence, posterior
+from jaxem.model.params import Params, hold, to_internal_units, to_pixel_values
+from jaxem.model.steps import log_evidence, posterior
 from jaxem.model.workspace import center
 from jaxem.ops.batching import over_batches
 from jaxem.ops.trees import select
