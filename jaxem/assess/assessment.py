@@ -101,7 +101,7 @@ class Report(NamedTuple):
 
 def assess_fit(
     images: Any,
-    found: Fit | Restarts,
+    found: Fit | Restarts | Report,
     *,
     test: DetectionTest | None = None,
     weights: Any = None,
@@ -138,7 +138,7 @@ def assess_fit(
 
     Source: ``docs/statistics.md``.
     """
-    best = found.best if isinstance(found, Restarts) else found
+    best = found if isinstance(found, Fit) else found.best
     evaluation = evaluate(
         images,
         best.params,

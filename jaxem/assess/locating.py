@@ -10,6 +10,7 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 
+from jaxem.assess.assessment import Report
 from jaxem.assess.evaluation import evaluate
 from jaxem.model.params import Params
 from jaxem.model.predict import Located, predict
@@ -23,7 +24,7 @@ UNIFORM_SHARE = 0.05  # of a learned prior, where nobody says of how many images
 
 def locate(
     images: Any,
-    model: Params | Fit | Restarts,
+    model: Params | Fit | Restarts | Report,
     *,
     prior: str = "flat",
     fitted: bool = False,
@@ -66,9 +67,9 @@ def locate(
     """
     if prior not in PRIORS:
         raise ArgumentValueError("prior", f'must be "flat" or "learned", but is {prior!r}.')
-    best = model.best if isinstance(model, Restarts) else model
+    best = model.best if isinstance(model, Restarts | Report) else model
     if not isinstance(best, Fit | Params):
-        raise ArgumentTypeError("model", f"must be a jaxem.Fit, Restarts or Params, but is {type(model).__name__}.")
+        raise ArgumentTypeError("model", f"must be a jaxem.Fit, Restarts, Report or Params, but is {type(model).__name__}.")
     params = best.params if isinstance(best, Fit) else best
     if transforms is None:
         transforms = best.transforms if isinstance(best, Fit) else "identity"
