@@ -69,7 +69,8 @@ def locate(
         raise ArgumentValueError("prior", f'must be "flat" or "learned", but is {prior!r}.')
     best = model.best if isinstance(model, Restarts | Report) else model
     if not isinstance(best, Fit | Params):
-        raise ArgumentTypeError("model", f"must be a jaxem.Fit, Restarts, Report or Params, but is {type(model).__name__}.")
+        given = type(model).__name__
+        raise ArgumentTypeError("model", f"must be a jaxem.Fit, Restarts, Report or Params, but is {given}.")
     params = best.params if isinstance(best, Fit) else best
     if transforms is None:
         transforms = best.transforms if isinstance(best, Fit) else "identity"
