@@ -67,7 +67,7 @@ def locate(
     """
     if prior not in PRIORS:
         raise ArgumentValueError("prior", f'must be "flat" or "learned", but is {prior!r}.')
-    best = model.best if isinstance(model, Restarts | Report) else model
+    best: Any = model.best if isinstance(model, Restarts | Report) else model
     if not isinstance(best, Fit | Params):
         given = type(model).__name__
         raise ArgumentTypeError("model", f"must be a jaxem.Fit, Restarts, Report or Params, but is {given}.")
