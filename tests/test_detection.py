@@ -1,0 +1,71 @@
+"""The detection test: what it finds, what it does not take for a template, and the parts it is made of."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from problems import random_params, sample
+
+import jaxem
+from jaxem.assess.detection import _count_alike, normal_scores
+from jaxem.model.frames import Frames
+from jaxem.model.likelihood import Hypotheses
+
+SHAPE, TEMPLATE = (24, 12, 14), (5, 5)
+
+
+def detect(images, **options):
+    return jaxem.detection_test(jax.random.key(2), images.astype(np.float32), TEMPLATE, **options)
+
+
+def test_a_template_is_found_and_correlated_noise_is_none():
+    rng = np.random.default_rng(5)
+    truth = random_params(rng, SHAPE[1:], TEMPLATE, noise_scale=0.5)
+    planted, _ = sample(rng, truth._replace(prior=np.full((8, 10), 1 / 80)), SHAPE[0])
+    found = detect(planted)
+    assert float(found.p_value) < 0.01
+    assert float(found.agreement) > 0.9
+    assert np.isfinite(found.gains).all()
+    noise = rng.normal(size=(*SHAPE, 2))
+    blurred = noise[..., 0] + np.roll(noise[..., 0], 1, axis=1) + np.roll(noise[..., 0], 1, axis=2)
+    p_values = [float(detect(stack).p_value) for stack in (blurred, noise[..., 1] ** 3)]
+    assert min(p_values) > 0.05
+    assert float(detect(blurred).agreement) < 0.5
+
+
+def test_every_option_of_the_search_is_taken():
+    images = np.random.default_rng(6).normal(size=SHAPE)
+    weights = np.ones(SHAPE)
+    weights[:, :, 0] = 0
+    dirty = np.where(weights > 0, images, np.nan)
+    options = {"weights": weights, "absent": True, "num_templates": 2, "support": "disc", "block_size": 2}
+    assert 0 < float(detect(dirty, **options).p_value) <= 1
+
+
+def test_too_few_images_are_refused():
+    with pytest.raises(ValueError, match="images must be 8 at least, for parts to be compared, but are 7"):
+        detect(np.zeros((7, 12, 14)))
+
+
+def test_normal_scores_keep_order_mean_and_scale_and_what_never_changes():
+    rng = np.random.default_rng(7)
+    images = rng.gamma(1, size=(40, 3, 4)).astype(np.float32)
+    images[:, 0, 0], images[:20, 0, 1], images[20:, 0, 1] = 7, 1, 2
+    scores = np.asarray(normal_scores(Frames(jnp.asarray(images))))
+    assert (scores[:, 0, 0] == 7).all()
+    assert len(np.unique(scores[:, 0, 1])) == 2
+    np.testing.assert_array_equal(np.argsort(scores[:, 1, 2]), np.argsort(images[:, 1, 2]))
+    np.testing.assert_allclose(scores.mean(axis=0), images.mean(axis=0), atol=1e-4)
+    np.testing.assert_allclose(scores[:, 1:].std(axis=0), scores[:, 1, 1].std(), rtol=1e-4)
+
+
+def test_agreement_counts_one_shift_for_all_that_the_first_model_says_alike():
+    corners = jnp.array([[0, 0], [1, 1], [2, 2], [3, 3], [4, 4]], jnp.int32)
+    shifted = corners + jnp.array([[1, 0], [1, 0], [1, 0], [0, 3], [2, 2]], jnp.int32)
+    prior = jnp.zeros((2, 9, 9))
+    alike, counted = _count_alike(Hypotheses(corners), Hypotheses(shifted), prior)
+    assert (int(alike), int(counted)) == (2, 4)  # three of five, of which one always does
+    numbers = jnp.array([0, 0, 1, 1, 1], jnp.int32)
+    first, second = Hypotheses(corners, numbers), Hypotheses(corners, 1 - numbers)
+    alike, counted = _count_alike(first, second, jnp.zeros((2, 2, 9, 9)))
+    assert (int(alike), int(counted)) == (3, 3)
