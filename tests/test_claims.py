@@ -1,5 +1,6 @@
 """What is claimed of a fit: places by the estimates of other images, standard errors, noise, contrast."""
 
+import json
 from functools import partial
 
 import jax
@@ -174,7 +175,9 @@ def test_noise_that_is_not_what_the_model_says_is_named(code, planted):
     clean = np.repeat(np.asarray(truth.background)[None], 40, axis=0)
     for image, (row, column) in zip(clean, corners, strict=True):
         image[row : row + 4, column : column + 5] = truth.template
-    images = clean + 0.3 * NOISES[code](rng.normal(size=clean.shape), rng)
-    codes = {remark.code for remark in jaxem.assess_fit(images, jaxem.fit(images, truth)).remarks()}
+    images = (clean + 0.3 * NOISES[code](rng.normal(size=clean.shape), rng)).astype(np.float32)
+    remarks = jaxem.assess_fit(images, jaxem.fit(images, truth)).remarks()
+    codes = {remark.code for remark in remarks}
+    json.dumps([remark.facts() for remark in remarks], allow_nan=False)
     assert code in codes
     assert not (codes & set(NOISES)) - {code, "heavy-tails", "skewed-noise", "correlated-noise", "noise-by-frame"}

@@ -65,8 +65,7 @@ def locate(
 
     Source: ``docs/statistics.md``, *Places*.
     """
-    if prior not in PRIORS:
-        raise ArgumentValueError("prior", f'must be "flat" or "learned", but is {prior!r}.')
+    expect_prior(prior)
     best: Any = model.best if isinstance(model, Restarts | Report) else model
     if not isinstance(best, Fit | Params):
         given = type(model).__name__
@@ -92,6 +91,12 @@ def locate(
     if prior == "learned":
         share = 1 / (1 + len(best.corners)) if isinstance(best, Fit) else UNIFORM_SHARE
     return predict(images, with_mixed_prior(params, share), weights=weights, transforms=transforms)
+
+
+def expect_prior(prior: str) -> None:
+    """Raise where it is none of those that `locate` knows."""
+    if prior not in PRIORS:
+        raise ArgumentValueError("prior", f'must be "flat" or "learned", but is {prior!r}.')
 
 
 def with_mixed_prior(params: Params, share: float) -> Params:

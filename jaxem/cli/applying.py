@@ -11,6 +11,7 @@ import numpy as np
 
 from jaxem.assess.assessment import Report
 from jaxem.assess.frame_stats import outliers
+from jaxem.assess.locating import expect_prior
 from jaxem.assess.locating import locate as locate_in
 from jaxem.cli.findings import describe_findings, position_shown
 from jaxem.cli.frame_files import Observed, check_frames_output, read_observed
@@ -38,6 +39,7 @@ PICTURES = (".png", ".pdf", ".svg")
 
 def locate(choice: FrameChoice, model_path: Path, out: Path, prior: str, fitted: bool) -> int:
     """Write what is in each of the frames and where, and how surely."""
+    expect_prior(prior)
     cache_compiled_programs()
     model = load_model(model_path)
     observed = _read_for(model, choice, model_path)

@@ -5,6 +5,7 @@ Imports nothing slow.
 
 from __future__ import annotations
 
+import math
 from enum import StrEnum
 from typing import Any, NamedTuple
 
@@ -39,8 +40,9 @@ class Remark(NamedTuple):
         return self.text
 
     def facts(self) -> dict[str, Any]:
-        """The same for JSON."""
-        return {"code": self.code, "grade": str(self.grade), "text": self.text, "effect": self.effect}
+        """The same for JSON, which knows neither numbers of NumPy nor those that are not finite."""
+        effect = None if self.effect is None or not math.isfinite(self.effect) else float(self.effect)
+        return {"code": self.code, "grade": str(self.grade), "text": self.text, "effect": effect}
 
 
 def note(code: str, text: str, effect: float | None = None) -> Remark:
