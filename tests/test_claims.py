@@ -113,6 +113,30 @@ def test_places_of_fitted_images_are_right_and_standard_errors_cover(planted):
     assert np.isfinite(held.background).any()
 
 
+def test_standard_errors_grow_where_places_are_uncertain(planted):
+    hard = planted[2]._replace(noise_scale=np.array(1.6))
+    images, _ = sample(np.random.default_rng(40), hard, 60)
+    found = evaluate(images, jaxem.fit(images, hard, max_iterations=100).params)
+    at_known_places = float(found.noise_scale) / 60**0.5
+    assert 1.05 < float(np.median(found.standard_errors.template)) / at_known_places < 1.5
+
+
+def test_correlated_noise_counts_as_more_noise(planted):
+    clean, _ = sample(np.random.default_rng(41), planted[2]._replace(noise_scale=np.array(0.01)), 40)
+    noise = np.random.default_rng(42).normal(size=clean.shape)
+    blurred = sum(np.roll(noise, shift, axis=(1, 2)) for shift in [(0, 0), (0, 1), (1, 0), (1, 1)]) / 2
+
+    def seen(noise):
+        images = clean + 0.8 * noise
+        start = planted[2]._replace(noise_scale=np.array(0.8))
+        return evaluate(images, jaxem.fit(images, start, max_iterations=100).params)
+
+    white, correlated = seen(noise), seen(blurred)
+    np.testing.assert_allclose(white.residuals.inflation, 1, atol=0.1)
+    assert float(correlated.residuals.inflation) > 1.8
+    assert float(correlated.contrast) < 0.6 * float(white.contrast)
+
+
 def test_a_fit_to_noise_is_sure_of_itself_and_the_others_are_not():
     images = np.random.default_rng(3).normal(size=(30, 12, 14)).astype(np.float32)
     fit = jaxem.fit_restarts(jax.random.key(0), images, (6, 6)).best
