@@ -285,7 +285,8 @@ def _look_at(frames: Frames, held_out: Params, next_one: Params, options: EMOpti
 
 def _mirror_test(key: jax.Array, gains: jax.Array, counts: jax.Array, block_size: int) -> tuple[jax.Array, jax.Array]:
     """z of both halves' mean gains together, and how often random signs of the blocks give as much."""
-    sums = jnp.sum((gains * counts).reshape(len(gains), -1, block_size), axis=2)
+    counted = jnp.where(counts > 0, gains * counts, 0)
+    sums = jnp.sum(counted.reshape(len(gains), -1, block_size), axis=2)
 
     def statistic(sums: jax.Array) -> jax.Array:
         """(..., F, n) -> (...)."""

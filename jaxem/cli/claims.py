@@ -82,6 +82,18 @@ class TestRun:
         return self.found
 
 
+def search_options(request: FitRequest) -> dict[str, Any]:
+    """What was asked for of a search, by its arguments."""
+    return {
+        "num_restarts": request.num_restarts,
+        "hard": request.hard,
+        "prior_smoothing": request.prior_smoothing,
+        "max_iterations": request.max_iterations,
+        "tolerance": request.tolerance,
+        "search": None if request.plain else DEFAULT_SEARCH,
+    }
+
+
 def start_test(frames: FittedFrames) -> TestRun | None:
     """The detection test that belongs to a request, begun; None where it was not asked for, or there are too few."""
     request = frames.request
@@ -93,12 +105,7 @@ def start_test(frames: FittedFrames) -> TestRun | None:
             jax.random.fold_in(jax.random.key(request.seed), TEST_KEY),
             frames.images,
             request.template_shape,
-            num_restarts=request.num_restarts,
-            hard=request.hard,
-            prior_smoothing=request.prior_smoothing,
-            max_iterations=request.max_iterations,
-            tolerance=request.tolerance,
-            search=None if request.plain else DEFAULT_SEARCH,
+            **search_options(request),
             **frames.model,
         )
         host: DetectionTest = jax.device_get(jax.block_until_ready(found))

@@ -21,6 +21,7 @@ from jaxem.cli.claims import (
     all_remarks,
     assess,
     say_remarks,
+    search_options,
     start_test,
     test_failed,
     verdict,
@@ -45,7 +46,7 @@ from jaxem.runtime.files import check_output, output_folder
 from jaxem.runtime.interruption import heard
 from jaxem.runtime.text import listed
 from jaxem.search.parallel import fit_restarts_parallel
-from jaxem.search.restarts import DEFAULT_SEARCH, Restarts, best_run
+from jaxem.search.restarts import Restarts, best_run
 from jaxem.solvers.result import Status
 
 MOST_RESTARTS, MOST_ITERATIONS = 10**5, 10**6
@@ -114,12 +115,7 @@ def search(
         jax.random.key(request.seed),
         images,
         request.template_shape,
-        num_restarts=request.num_restarts,
-        hard=request.hard,
-        prior_smoothing=request.prior_smoothing,
-        max_iterations=request.max_iterations,
-        tolerance=request.tolerance,
-        search=None if request.plain else DEFAULT_SEARCH,
+        **search_options(request),
         callback=display.progress,
         checkpointer=checkpointer,
         **model,
