@@ -30,9 +30,8 @@ def draw_case(rng):
     picture = rng.choice(["face", "cat", "texture", "noise"])
     contrast = float(np.exp(rng.uniform(np.log(8), np.log(250))))
     count = int(rng.choice(COUNTS))
-    return planted.Case(
-        picture, contrast, count, image_shape, template_shape, "uniform", flat, int(rng.integers(2**31))
-    )
+    seed = int(rng.integers(2**31))
+    return planted.Case(picture, contrast, count, image_shape, template_shape, flat=flat, seed=seed)
 
 
 def common_shift(found, true):
