@@ -193,7 +193,7 @@ PlainOption = Annotated[
 UntestedOption = Annotated[
     bool,
     typer.Option(
-        "--no-test", help="Do not test whether there is a template at all, which takes as long as the fit itself."
+        "--no-test", help="Do not test whether there is a template at all, which takes one and a half to three times as long as the search."
     ),
 ]
 SeedOption = Annotated[int, typer.Option(metavar="N", parser=whole, help="Seed of all that is random.")]
