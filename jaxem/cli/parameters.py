@@ -193,7 +193,9 @@ PlainOption = Annotated[
 UntestedOption = Annotated[
     bool,
     typer.Option(
-        "--no-test", help="Do not test whether there is a template at all, which takes one and a half to three times as long as the search."
+        "--no-test",
+        help="Do not test whether there is a template at all, which takes one and a half to three times as long as the "
+        "search.",
     ),
 ]
 SeedOption = Annotated[int, typer.Option(metavar="N", parser=whole, help="Seed of all that is random.")]
