@@ -61,7 +61,7 @@ def test_killed_anywhere_it_comes_to_the_same_bits(images, tmp_path, name, hard)
             break
         except KilledError:
             continue
-    assert lives > 3
+    assert lives > (3 if name == "search" else 1)  # of a stage side by side, one life may do all of the rest
     for one, other in zip(jax.tree.leaves(found), jax.tree.leaves(undisturbed), strict=True):
         np.testing.assert_array_equal(one, other)
     assert len(list(tmp_path.iterdir())) == 2
