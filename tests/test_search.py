@@ -148,10 +148,10 @@ def test_cuts_of_few_images_are_at_several_corners_and_noisy_pixels_do_not_draw_
     crops = find_crops(workspace.images, blank, 3)
     assert len(set(zip(crops.numbers.tolist(), map(tuple, crops.corners.tolist()), strict=True))) == 180
     assert (np.abs(np.asarray(crops.first) - corners).max(axis=1) <= 1).mean() > 0.8
-    start = mean_crop_params(workspace, crops, blank)
+    start = mean_crop_params(workspace.images, workspace.totals, crops, blank)
     assert np.abs(np.asarray(start.template)[1:-1, 1:-1] - 0.5).max() < 0.15
     assert np.abs(np.asarray(start.background)[5:]).max() < 0.2
-    np.testing.assert_allclose(start.prior, 1 / 441, rtol=1e-2)
+    np.testing.assert_allclose(start.prior, 1 / 441, rtol=1e-5)
 
 
 @pytest.mark.parametrize("prior", ["two places", "uniform"])

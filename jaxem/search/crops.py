@@ -13,22 +13,22 @@ import jax.numpy as jnp
 from jax import lax
 
 from jaxem.model.appearances import geometry_of
-from jaxem.model.frames import FRAMES_PER_PASS, Frames, sum_over_images
+from jaxem.model.frames import FRAMES_PER_PASS, Frames, by_channel
 from jaxem.model.images import CenteredImages
 from jaxem.model.likelihood import Hypotheses, put_in_front
-from jaxem.model.params import Params, to_internal_units, to_pixel_values, with_all_axes, with_mean_pixels
-from jaxem.model.steps import batch_statistics, finalize, update
-from jaxem.model.workspace import ImageTotals, Workspace, center, total_up
+from jaxem.model.params import Params, to_pixel_values, with_all_axes, with_mean_pixels
+from jaxem.model.workspace import ImageTotals, center, total_up
 from jaxem.ops.batching import over_batches
 from jaxem.ops.validation import as_images, as_number
 from jaxem.ops.windows import Geometry, Shape, correlate, unroll, window_sums_in_stages
 from jaxem.search.structure import Structure, as_structure
-from jaxem.solvers.schedule import UNIFORM_PRIOR_SMOOTHING
 
 # The noise of a pixel is known from its own values and as from so many of all pixels.
 SHARED_OBSERVATIONS = 10.0
 # Two candidates in an image are a tenth of a template apart: at a wrong corner a crop leads nowhere.
 SPACING = 0.1
+# A pixel that is outside of the windows in fewer images than this share keeps its mean.
+LEAST_LEFT = 0.01
 
 
 class Crops(NamedTuple):
@@ -40,12 +40,14 @@ class Crops(NamedTuple):
     numbers  (n,) int32    the image
     corners  (n, 2) int32  row, column of the window's upper left pixel
     first    (K, 2) int32  the corner of the one of each image that does most
+    noise    (C, H, W)     `pixel_noise`
     =======  ============  ==============================================
     """
 
     numbers: jax.Array
     corners: jax.Array
     first: jax.Array
+    noise: jax.Array
 
 
 def init_from_crop(images: Any, template_shape: Shape, rank: Any = 0) -> Params:
@@ -94,19 +96,20 @@ def pixel_noise(images: CenteredImages) -> jax.Array:
     From mean distances, which odd frames move less than mean squares; those of a few frames are not trusted alone.
     """
 
-    def one_batch(own: Any, weights: jax.Array, _: None) -> tuple[tuple[jax.Array, jax.Array], None]:
-        batch = images._replace(frames=images.frames.batch(own))
-        distances, pixel_weights = jnp.abs(batch.residuals), batch.frames.pixel_weights
+    def add(totals: tuple[jax.Array, jax.Array], own: Any) -> tuple[tuple[jax.Array, jax.Array], None]:
+        one = images._replace(frames=images.frames.batch(jax.tree.map(lambda leaf: leaf[None], own)))
+        distances, pixel_weights = jnp.abs(one.residuals), one.frames.pixel_weights
         seen = jnp.isfinite(distances)
         if pixel_weights is not None:
             distances, seen = jnp.sqrt(pixel_weights) * distances, seen & (pixel_weights > 0)
-        counts = batch.frames.counts(weights)
-        total = sum_over_images(jnp.where(seen, distances, 0), counts)
-        return (total, sum_over_images(seen.astype(distances.dtype), counts)), None
+        count = one.frames.counts(jnp.ones(1, distances.dtype))[0]
+        counted = count * seen[0].astype(distances.dtype)
+        return (totals[0] + jnp.where(counted > 0, counted * distances[0], 0), totals[1] + counted), None
 
-    (total, count), _ = over_batches(one_batch, images.frames.own, min(FRAMES_PER_PASS, images.frames.num_images))
-    whole = jnp.sum(count, axis=(1, 2), keepdims=True)
-    shared = jnp.sum(total, axis=(1, 2), keepdims=True) / jnp.where(whole > 0, whole, 1)
+    nothing = jnp.zeros_like(images.mean_image)
+    (total, count), _ = lax.scan(add, (nothing, nothing), images.frames.own)
+    whole = by_channel(count)
+    shared = by_channel(total) / jnp.where(whole > 0, whole, 1)
     distance = (total + SHARED_OBSERVATIONS * shared) / (count + SHARED_OBSERVATIONS)
     return jnp.maximum(math.sqrt(math.pi / 2) * distance, jnp.sqrt(images.variance_floor)[:, None, None])
 
@@ -114,20 +117,20 @@ def pixel_noise(images: CenteredImages) -> jax.Array:
 def find_crops(images: CenteredImages, blank: Params, num_each: int) -> Crops:
     """So many candidates of each image, some pixels apart, for parameters of these shapes."""
     internal = with_all_axes(blank)
-    geometry, variances = geometry_of(internal), pixel_noise(images) ** 2
+    geometry, noise = geometry_of(internal), pixel_noise(images)
     support = support_of(internal)
     reach = tuple(math.ceil(SPACING * size) for size in geometry.template)
 
     def of_one(own: Any) -> tuple[jax.Array, jax.Array]:
         one = images._replace(frames=images.frames.batch(jax.tree.map(lambda leaf: leaf[None], own)))
-        squares = one.frames.weighted(one.residuals**2 / variances[None])[0]
+        squares = one.frames.weighted((one.residuals / noise[None]) ** 2)[0]
         largest, corners = strongest_windows(squares, geometry, support, num_each, reach)
         counts = one.frames.counts(jnp.ones(1, squares.dtype))[0]
         return jnp.where(counts > 0, largest, -1), corners
 
     largest, corners = lax.map(of_one, images.frames.own)
     order = jnp.argsort(-largest.ravel())
-    return Crops((order // num_each).astype(jnp.int32), corners.reshape(-1, 2)[order], corners[:, 0])
+    return Crops((order // num_each).astype(jnp.int32), corners.reshape(-1, 2)[order], corners[:, 0], noise)
 
 
 def support_of(internal: Params) -> jax.Array | None:
@@ -161,7 +164,7 @@ def crop_params(images: CenteredImages, totals: ImageTotals, crops: Crops, ranks
     shown = some.frames.observed(some.residuals + behind, jnp.broadcast_to(behind, some.residuals.shape))
     corners = crops.corners[ranks]
     windows = images.gather(shown, corners, geometry)
-    noise_scale = jnp.sqrt(jnp.sum(totals.square_sum.high) / (totals.num_pixels.high * len(images.mean_image)))
+    noise_scale = _spread(totals, images.mean_image)
     found = internal._replace(
         template=windows,
         background=_background_behind(some, totals, corners, geometry),
@@ -187,23 +190,40 @@ def _background_behind(some: CenteredImages, totals: ImageTotals, corners: jax.A
     return background[0]
 
 
-def mean_crop_params(workspace: Workspace, crops: Crops, blank: Params) -> Params:
-    """An M-step from the window of each image that differs most from the mean image, in the shapes of others."""
-    images, totals, _ = workspace
-    internal = to_internal_units(blank, images)
-    geometry, num_appearances = geometry_of(internal), len(internal.prior)
+def mean_crop_params(images: CenteredImages, totals: ImageTotals, crops: Crops, blank: Params) -> Params:
+    """The mean of the windows of all images that differ most from the mean image, in the shapes of others.
+
+    The background is the mean of what is outside of these windows.
+    """
+    internal = with_all_axes(blank)
+    geometry = geometry_of(internal)
 
     def one_batch(own: Any, weights: jax.Array, _: None) -> tuple[Any, None]:
         frames, corners = own
         batch = images._replace(frames=images.frames.batch(frames))
-        counts = batch.frames.counts(weights)
-        return batch_statistics(batch, Hypotheses(corners), counts, geometry, num_appearances, internal.opacity), None
+        counts = batch.frames.counts(weights)[:, None, None, None]
+        windows, pixel_weights = batch.pixels_at(corners, geometry), batch.weights_at(corners, geometry)
+        one = counts if pixel_weights is None else counts * pixel_weights
+        seen = jnp.broadcast_to(one, (*windows[:, :1].shape,))
+        shown = jnp.where(seen > 0, seen * windows, 0)
+        hidden = images.paste(jnp.concatenate([shown, seen], axis=1), corners, geometry)
+        return (jnp.sum(shown, axis=0), jnp.sum(seen, axis=0), hidden), None
 
-    own = images.frames.own, crops.first
-    sums, _ = over_batches(one_batch, own, workspace.batch_size)
-    if internal.absent is not None:
-        sums = sums._replace(absent=jnp.zeros_like(internal.absent))
-    statistics = finalize(images, sums, geometry, internal.opacity, hard=True)
-    smoothing = UNIFORM_PRIOR_SMOOTHING * totals.num_images
-    found = update(images, totals, statistics, smoothing, internal)
+    own, batch_size = (images.frames.own, crops.first), min(FRAMES_PER_PASS, images.frames.num_images)
+    (shown, seen, hidden), _ = over_batches(one_batch, own, batch_size)
+    mean, total = images.mean_image, jnp.broadcast_to(totals.total_weight, hidden[-1:].shape)
+    left = total - hidden[-1:]
+    whole = totals.residual_sum + total * mean
+    background = jnp.where(left > LEAST_LEFT * total, (whole - hidden[:-1]) / jnp.where(left > 0, left, 1), mean)
+    template = shown / jnp.where(seen > 0, seen, 1)
+    found = internal._replace(
+        template=jnp.broadcast_to(template[None], internal.template.shape),
+        background=background,
+        noise_scale=jnp.broadcast_to(_spread(totals, mean), blank.noise_scale.shape),
+    )
     return to_pixel_values(found, images, with_mean_pixels(blank, images))
+
+
+def _spread(totals: ImageTotals, mean_image: jax.Array) -> jax.Array:
+    """Root mean square about the mean image, ()."""
+    return jnp.sqrt(jnp.sum(totals.square_sum.high) / (totals.num_pixels.high * len(mean_image)))

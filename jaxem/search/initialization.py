@@ -11,7 +11,15 @@ import jax
 import jax.numpy as jnp
 
 from jaxem.model.appearances import IDENTITY, as_transforms, geometry_of
-from jaxem.model.frames import FRAMES_PER_PASS, Frames, PixelMoments, as_frames, moments_by_pixel, pixel_moments
+from jaxem.model.frames import (
+    FRAMES_PER_PASS,
+    Frames,
+    PixelMoments,
+    as_frames,
+    by_channel,
+    moments_by_pixel,
+    pixel_moments,
+)
 from jaxem.model.likelihood import Hypotheses, put_in_front
 from jaxem.model.params import Params, with_all_axes, with_axes_of
 from jaxem.ops.validation import as_images, as_key
@@ -141,10 +149,13 @@ def read_off(frames: Frames, blank: Params) -> Params:
     corner = jnp.stack(jnp.unravel_index(jnp.argmax(sums), sums.shape)).astype(jnp.int32)
     template = gather(unroll(mean, geometry), corner[None], geometry.template)
     num_elsewhere = mean[0].size - template[0, 0].size
-    elsewhere = (jnp.sum(mean, axis=(1, 2)) - jnp.sum(template[0], axis=(1, 2))) / max(num_elsewhere, 1)
-    fill = elsewhere if num_elsewhere > 0 else jnp.mean(mean, axis=(1, 2))
-    fill = jnp.broadcast_to(fill[:, None, None], template.shape[1:])
+    whole = by_channel(mean)
+    elsewhere = (whole - by_channel(template[0])) / max(num_elsewhere, 1)
+    fill = elsewhere if num_elsewhere > 0 else whole / mean[0].size
+    fill = jnp.broadcast_to(fill, template.shape[1:])
     background = put_in_front(mean[None], fill[None], None, Hypotheses(corner[None]), geometry)[0]
     template = jnp.broadcast_to(template, (num_templates, *template.shape[1:]))
-    noise_scale = jnp.broadcast_to(jnp.sqrt(jnp.mean(variances)), blank.noise_scale.shape)
+    noise_scale = jnp.broadcast_to(
+        jnp.sqrt(jnp.mean(by_channel(variances)) / variances[0].size), blank.noise_scale.shape
+    )
     return with_axes_of(internal._replace(template=template, background=background, noise_scale=noise_scale), blank)

@@ -236,7 +236,9 @@ def starting_points(
     starts = set_entry(drawn, 0, structure.with_known(read))
     crops = find_crops(images, blank, search.crops_each_for(images.frames.num_images))
     if num_restarts > 1 and structure.num_templates == structure.num_transforms == 1:
-        second = structure.with_known(with_mean_outside(mean_crop_params(workspace, crops, blank), images))
+        second = structure.with_known(
+            with_mean_outside(mean_crop_params(images, workspace.totals, crops, blank), images)
+        )
         starts = set_entry(starts, 1, second)
     if not search.splits or structure.num_templates > 1 or images.frames.num_images <= FEW_IMAGES:
         return Starts(starts, structure, crops)

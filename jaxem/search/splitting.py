@@ -12,13 +12,12 @@ import jax.numpy as jnp
 from jax import lax
 
 from jaxem.model.appearances import geometry_of
-from jaxem.model.frames import FRAMES_PER_PASS, sum_over_images
+from jaxem.model.frames import by_channel
 from jaxem.model.images import CenteredImages
 from jaxem.model.likelihood import Hypotheses, put_in_front
 from jaxem.model.params import Params, to_pixel_values, with_all_axes, with_mean_pixels
 from jaxem.model.workspace import ImageTotals
-from jaxem.ops.batching import over_batches, unbatch
-from jaxem.search.crops import Crops, pixel_noise, strongest_windows, support_of
+from jaxem.search.crops import Crops, strongest_windows, support_of
 
 NUM_POWER_ITERATIONS = 12
 NUM_WINDOWS = 2
@@ -35,49 +34,58 @@ def split_params(images: CenteredImages, totals: ImageTotals, crops: Crops, blan
     the difference, each both ways round, are starts.
     """
     internal = with_all_axes(blank)
-    geometry, noise, batch_size = geometry_of(internal), pixel_noise(images), min(FRAMES_PER_PASS, len(crops.first))
+    geometry, noise = geometry_of(internal), crops.noise
 
-    def scaled(batch: CenteredImages) -> jax.Array:
-        residuals, pixel_weights = batch.residuals / noise[None], batch.frames.pixel_weights
+    def alone(own: Any) -> CenteredImages:
+        return images._replace(frames=images.frames.batch(jax.tree.map(lambda leaf: leaf[None], own)))
+
+    def scaled(own: Any) -> jax.Array:
+        one = alone(own)
+        residuals, pixel_weights = one.residuals / noise[None], one.frames.pixel_weights
         residuals = residuals if pixel_weights is None else jnp.sqrt(pixel_weights) * residuals
-        return jnp.where(jnp.isfinite(residuals), residuals, 0)
+        return jnp.where(jnp.isfinite(residuals), residuals, 0)[0]
 
     def one_pass(direction: jax.Array) -> tuple[jax.Array, jax.Array]:
-        """Each image's share of a direction (K,), and the next direction, of length one."""
+        """The next direction, of length one, and each image's share of this one, (K,)."""
 
-        def one_batch(own: Any, weights: jax.Array, _: None) -> tuple[jax.Array, jax.Array]:
-            batch = images._replace(frames=images.frames.batch(own))
-            pixels = scaled(batch)
-            scores = jnp.matmul(pixels.reshape(len(pixels), -1), direction.ravel(), precision=lax.Precision.HIGHEST)
-            return sum_over_images(pixels, scores * batch.frames.counts(weights)), scores
+        def add(total: jax.Array, own: Any) -> tuple[jax.Array, jax.Array]:
+            pixels, count = scaled(own), alone(own).frames.counts(jnp.ones(1, noise.dtype))[0]
+            score = jnp.sum(by_channel(pixels * direction))
+            return total + count * score * pixels, score
 
-        total, scores = over_batches(one_batch, images.frames.own, batch_size)
-        length = jnp.sqrt(jnp.sum(total**2))
-        return total / jnp.where(length > 0, length, 1), unbatch(scores, len(crops.first))
+        total, scores = lax.scan(add, jnp.zeros_like(direction), images.frames.own)
+        length = jnp.sqrt(jnp.sum(by_channel(total**2), axis=0, keepdims=True))
+        return total / jnp.where(length > 0, length, 1), scores
 
-    number = crops.numbers[0]  # of the image that differs most, which has a part of the direction
-    first = images._replace(
-        frames=images.frames.batch(jax.tree.map(lambda leaf: leaf[number][None], images.frames.own))
-    )
+    # The image that differs most has a part of the direction.
+    first = scaled(jax.tree.map(lambda leaf: leaf[crops.numbers[0]], images.frames.own))
     nothing = jnp.zeros(len(crops.first), noise.dtype)
-    _, scores = lax.fori_loop(0, NUM_POWER_ITERATIONS, lambda _, state: one_pass(state[0]), (scaled(first)[0], nothing))
+    _, scores = lax.fori_loop(0, NUM_POWER_ITERATIONS, lambda _, state: one_pass(state[0]), (first, nothing))
+
+    is_high = (scores > 0).astype(scores.dtype)
+
+    def add_moments(totals: jax.Array, inputs: tuple[jax.Array, ...]) -> tuple[jax.Array, None]:
+        score, high, count = inputs
+        terms = jnp.stack([jnp.ones_like(score), score, score**2, high, high * score])
+        return totals + jnp.where(count > 0, count * terms, 0), None
 
     counts = images.frames.counts(jnp.ones_like(scores))
-    is_high = (scores > 0).astype(scores.dtype)
-    share = jnp.sum(counts * is_high) / totals.num_images
-    between = share * (1 - share) * (_mean(scores, counts * is_high) - _mean(scores, counts * (1 - is_high))) ** 2
-    variance = _mean(scores**2, counts) - _mean(scores, counts) ** 2
-    is_split = between > SPLIT_VARIANCE_SHARE * variance
+    sums, _ = lax.scan(add_moments, jnp.zeros(5, scores.dtype), (scores, is_high, counts))
+    _, mean, square, share, high_mean = sums / jnp.where(sums[0] > 0, sums[0], 1)
+    # share (1 - share) times the squared distance of the two groups' means
+    between = (high_mean - share * mean) ** 2
+    is_split = between > SPLIT_VARIANCE_SHARE * (square - mean**2) * share * (1 - share)
 
-    def add_high(own: Any, weights: jax.Array, _: None) -> tuple[tuple[jax.Array, jax.Array], None]:
-        (frames, high), batch = own, images
-        batch = images._replace(frames=images.frames.batch(frames))
-        chosen, pixel_weights = batch.frames.counts(weights) * high, batch.frames.pixel_weights
-        ones = jnp.ones((len(high), 1, *images.image_shape), noise.dtype)
-        residuals, one = batch.residuals, ones if pixel_weights is None else ones * pixel_weights
-        return (sum_over_images(jnp.where(one > 0, one * residuals, 0), chosen), sum_over_images(one, chosen)), None
+    def add_high(totals: tuple[jax.Array, jax.Array], inputs: Any) -> tuple[tuple[jax.Array, jax.Array], None]:
+        own, high = inputs
+        one = alone(own)
+        pixel_weights = one.frames.pixel_weights
+        count = high * one.frames.counts(jnp.ones(1, noise.dtype))[0]
+        weights = count * (jnp.ones_like(noise[:1]) if pixel_weights is None else pixel_weights[0])
+        return (totals[0] + jnp.where(weights > 0, weights * one.residuals[0], 0), totals[1] + weights), None
 
-    (sum_high, weight_high), _ = over_batches(add_high, (images.frames.own, is_high), batch_size)
+    none = jnp.zeros_like(noise), jnp.zeros_like(noise[:1])
+    (sum_high, weight_high), _ = lax.scan(add_high, none, (images.frames.own, is_high))
     sum_low, weight_low = totals.residual_sum - sum_high, totals.total_weight - weight_high
     high, low = (
         images.mean_image + jnp.where(weight > 0, total, 0) / jnp.where(weight > 0, weight, 1)
@@ -99,8 +107,3 @@ def split_params(images: CenteredImages, totals: ImageTotals, crops: Crops, blan
         return to_pixel_values(found, images, with_mean_pixels(blank, images))
 
     return jax.vmap(start)(jnp.arange(2 * NUM_WINDOWS)), is_split
-
-
-def _mean(values: jax.Array, counts: jax.Array) -> jax.Array:
-    total = jnp.sum(counts)
-    return jnp.sum(jnp.where(counts > 0, counts * values, 0)) / jnp.where(total > 0, total, 1)
