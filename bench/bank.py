@@ -1,6 +1,6 @@
 """Strategies on the bank of planted problems: whether they find the optimum, how good the template is, their cost.
 
-    python bench/bank.py [STRATEGY ...] [--seeds N] [--rows REGEX] [--json FILE]
+    python bench/bank.py [STRATEGY ...] [--seeds N] [--rows REGEX] [--warned] [--json FILE]
 
 `--rows regime` chooses rows that are not among the others: few places, slow walks, edges that stand still, few images.
 
@@ -14,6 +14,8 @@ A row is a kind of problem and a contrast, with so many seeds. For each strategy
     steps     E-steps of all runs, those of annealing, recentring and prior annealing included; on fewer pixels they
               count in proportion
     seconds   median, compilation left out
+
+With `--warned`, for the strategy `search`, how many it has lost and how many of those carry no warning.
 """
 
 from __future__ import annotations
@@ -29,6 +31,7 @@ import planted
 from planted import Case
 
 import jaxem
+from jaxem.assess.detection import FEWEST_IMAGES
 
 TOLERANCE, KEY = 2.0, 7
 
@@ -161,6 +164,16 @@ def highest_from_truth(problem):
     return max(float(way.elbo) for way in ways)
 
 
+def warnings_of(problem, case):
+    """Codes of what is said against the result of `search`, the detection test included."""
+    found = jaxem.fit_restarts(jax.random.key(KEY), problem.images, case.template_shape)
+    test = None
+    if case.num_images >= FEWEST_IMAGES:
+        test = jaxem.detection_test(jax.random.key(KEY), problem.images, case.template_shape)
+    report = jaxem.Report(found, jaxem.assess_fit(problem.images, found, test=test))
+    return [remark.code for remark in report.remarks() if remark.grade == "warning"]
+
+
 def measure(case, names, seeds):
     """One row: for each strategy its columns."""
     columns = {name: {"elbo": [], "template": [], "places": [], "steps": [], "seconds": []} for name in names}
@@ -186,17 +199,28 @@ def measure(case, names, seeds):
     return columns
 
 
+def lost_without_a_word(case, gaps):
+    """Of the problems that `search` has lost, how many carry no warning, and what is said of each."""
+    said = {}
+    for seed in np.flatnonzero(np.array(gaps) > TOLERANCE).tolist():
+        said[seed] = warnings_of(planted.make(case._replace(seed=seed)), case)
+    return sum(not codes for codes in said.values()), said
+
+
 def main():
     """All rows that were asked for."""
     options = common.parser(__doc__)
     options.add_argument("strategies", nargs="*", metavar="STRATEGY", help=f"of {', '.join(STRATEGIES)}; default all")
     options.add_argument("--seeds", type=int, default=20, help="problems a row")
     options.add_argument("--rows", default="", help="only rows whose name this regular expression finds")
+    options.add_argument("--warned", action="store_true", help="whether what search has lost carries a warning")
     arguments = options.parse_args()
     names = arguments.strategies or list(STRATEGIES)
     unknown = [name for name in names if name not in STRATEGIES]
     if unknown:
         options.error(f"no strategy {', '.join(unknown)}; there are {', '.join(STRATEGIES)}")
+    if arguments.warned and "search" not in names:
+        options.error("--warned looks at what the strategy search has lost.")
     known = regimes() if "regime" in arguments.rows else rows()
     chosen = {name: case for name, case in known.items() if re.search(arguments.rows, name)}
     if not chosen:
@@ -215,6 +239,10 @@ def main():
                 f" {np.median(column['seconds']):8.3f}",
                 flush=True,
             )
+        if arguments.warned:
+            gaps = figures[row]["search"]["gap"]
+            silent, figures[row]["warnings"] = lost_without_a_word(case, gaps)
+            print(f"{row:30} lost {np.sum(np.array(gaps) > TOLERANCE)}, without a warning {silent}", flush=True)
     common.write(arguments.json, {"rows": figures})
 
 

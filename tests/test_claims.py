@@ -14,8 +14,8 @@ import jaxem
 from jaxem.assess.estimates import noise_correction
 from jaxem.assess.evaluation import evaluate
 from jaxem.assess.leave_one_out import leave_one_out
-from jaxem.assess.remarks import LEAST_RELATIVE_CONTRAST
 from jaxem.assess.residuals import residual_statistics
+from jaxem.assess.trust import LEAST_TRUST, calibrated, least_relative_contrast, trust
 from jaxem.model.frames import as_frames
 from jaxem.model.params import to_internal_units
 from jaxem.model.steps import expectation
@@ -168,7 +168,7 @@ def test_contrast_has_no_noise_of_its_own_and_does_not_cancel():
     claims = jaxem.assess_fit(images, found)
     chance = 2 * np.log(441)
     assert float(found.diagnostics.contrast) > 4 * chance
-    assert float(claims.contrast) < LEAST_RELATIVE_CONTRAST * chance
+    assert float(claims.contrast) < least_relative_contrast(17) * chance
     assert "low-contrast" in [remark.code for remark in jaxem.Report(found, claims).remarks()]
     assert np.mean(claims.located.confidence) < 0.5
 
@@ -177,7 +177,7 @@ def test_a_good_fit_has_no_warning(planted):
     images, _, _, fit = planted
     claims = jaxem.assess_fit(images, fit)
     assert [str(remark) for remark in claims.remarks() if remark.grade == Grade.WARNING] == []
-    assert float(claims.contrast) > LEAST_RELATIVE_CONTRAST * 2 * np.log(90)
+    assert float(claims.contrast) > least_relative_contrast(len(images)) * 2 * np.log(90)
 
 
 NOISES = {
@@ -205,3 +205,20 @@ def test_noise_that_is_not_what_the_model_says_is_named(code, planted):
     json.dumps([remark.facts() for remark in remarks], allow_nan=False)
     assert code in codes
     assert not (codes & set(NOISES)) - {code, "heavy-tails", "skewed-noise", "correlated-noise", "noise-by-frame"}
+
+
+def test_confidence_is_trusted_the_more_the_more_contrast_and_images_there_are():
+    relative, confidence = (
+        one.ravel() for one in np.meshgrid(np.linspace(0.5, 4, 30), [0.3, 0.8, 0.99], indexing="ij")
+    )
+    by_count = [np.asarray(calibrated(confidence, relative, np.float64(count))) for count in (20, 100, 400)]
+    for stated in by_count:
+        assert (np.diff(stated.reshape(30, 3), axis=0) > 0).all()
+        assert (stated < confidence).all()
+        np.testing.assert_allclose(stated[-3:], confidence[-3:], atol=0.1)
+        assert (stated[relative < 0.8] < 0.1).all()
+    above_chance = relative > 1.15
+    assert (np.diff(by_count, axis=0)[:, above_chance] >= 0).all()
+    for count in (5, 20, 100, 400):
+        np.testing.assert_allclose(trust(np.float64(least_relative_contrast(count)), np.float64(count)), LEAST_TRUST)
+    assert least_relative_contrast(10**6) == least_relative_contrast(400)

@@ -12,6 +12,7 @@ from jaxem import Params
 from jaxem.model.frames import Frames, as_frames
 from jaxem.model.params import to_internal_units
 from jaxem.model.workspace import make_workspace
+from jaxem.search.comparison import explains_little
 from jaxem.search.crops import find_crops, mean_crop_params
 from jaxem.search.reach import reachable_shift
 from jaxem.search.splitting import split_params
@@ -116,6 +117,25 @@ def test_a_template_lost_over_a_flat_background_is_found_in_single_images():
     found = jaxem.fit_restarts(jax.random.key(0), images, (4, 5)).best
     assert float(found.entropy) < 0.1 * np.log(143)
     np.testing.assert_allclose(found.params.template, truth.template, atol=0.3)
+
+
+def test_a_template_that_fits_the_noise_of_few_images_is_not_taken_for_found():
+    rng = np.random.default_rng(2)
+    truth = random_params(rng, (24, 25), (8, 9), noise_scale=1.0)
+    truth = truth._replace(background=np.zeros((24, 25)), prior=np.full((17, 17), 1 / 289))
+    truth = truth._replace(template=0.9 * rng.normal(size=(8, 9)))
+    images, corners = sample(rng, truth, 20)
+    images = images.astype(np.float32)
+    lost = jaxem.fit_restarts(jax.random.key(0), images, (8, 9), search=jaxem.Search(num_trials=0)).best
+    assert float(lost.entropy) < 0.1  # so that entropy does not show it
+    assert float(lost.elbo) < float(jaxem.fit(images, truth).elbo) - 100
+    found = jaxem.fit_restarts(jax.random.key(0), images, (8, 9)).best
+    assert (np.asarray(found.corners) == corners).all(axis=1).mean() > 0.9
+    workspace = make_workspace(Frames(jnp.asarray(images)), 8)
+    assert bool(jax.jit(explains_little)(lost, workspace))
+    assert not bool(jax.jit(explains_little)(found, workspace))
+    many = jaxem.fit(np.concatenate([images] * 3), lost.params, max_iterations=0)
+    assert not bool(explains_little(many, workspace))
 
 
 def test_a_cut_is_the_window_that_stands_out():

@@ -51,10 +51,11 @@ class Assessment(NamedTuple):
 
     def remarks(self) -> list[Remark]:
         """What there is to know of the result, and reasons not to believe it; of a finished one, not while tracing."""
+        counted = np.isfinite(self.residuals.by_image)
         return [
             *test_remarks(self.test),
-            *place_remarks(self.located, np.isfinite(self.residuals.by_image)),
-            *contrast_remarks(float(self.contrast), int(self.num_positions)),
+            *place_remarks(self.located, counted),
+            *contrast_remarks(float(self.contrast), int(self.num_positions), int(counted.sum())),
             *residual_remarks(self.residuals, self.standard_errors.template.shape),
             *evidence_remarks(self.located, self.residuals),
         ]

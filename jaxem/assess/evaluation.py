@@ -5,7 +5,6 @@ Source: ``docs/statistics.md``, *Leave one out* and *Standard errors*.
 
 from __future__ import annotations
 
-import math
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -20,6 +19,7 @@ from jaxem.assess.leave_one_out import (
     leave_one_out,
 )
 from jaxem.assess.residuals import ResidualStatistics, residual_statistics
+from jaxem.assess.trust import calibrated, relative_contrast
 from jaxem.model.appearances import IDENTITY, as_transforms
 from jaxem.model.checks import as_fixed, as_params
 from jaxem.model.frames import Frames, as_frames
@@ -31,10 +31,6 @@ from jaxem.model.workspace import Workspace, make_workspace
 from jaxem.runtime.arguments import as_count
 from jaxem.runtime.compilation import jit
 from jaxem.solvers.options import cheapest_batch_size
-
-# Where contrast is so many times what chance has, half of the fits are right; and how soon more and fewer are. Measured
-# over random problems: see ``bench/README.md``, *Honesty*.
-TRUSTED_CONTRAST, TRUST_WIDTH = 1.2, 0.08
 
 
 class Evaluation(NamedTuple):
@@ -168,7 +164,8 @@ def _evaluate(
     product, power = _mean_product_and_power(workspace, left)
     contrast = jnp.maximum(product, 0) ** 2 / power / inflation
     weight = jnp.clip(product / power, WEIGHTS_OF_EVIDENCE[0], 1)
-    confidence = jnp.exp(-_at_weight(weight, left.surprise)) * _trust(contrast, num_hypotheses(params))
+    relative = relative_contrast(contrast, num_hypotheses(params))
+    confidence = calibrated(jnp.exp(-_at_weight(weight, left.surprise)), relative, workspace.totals.num_images)
     presence = None if left.presence is None else _at_weight(weight, left.presence)
     corners, _, template, transform, present = positions_of(left.best, None, params, transforms)
     said: Any = (corners, left.log_evidence, confidence, template, transform, present, presence)
@@ -203,17 +200,6 @@ def _at_weight(weight: jax.Array, values: jax.Array) -> jax.Array:
     """Values (K, T) between those at `WEIGHTS_OF_EVIDENCE`, (K,)."""
     known = jnp.array(WEIGHTS_OF_EVIDENCE, values.dtype)
     return jax.vmap(lambda row: jnp.interp(weight, known, row))(values)
-
-
-def _trust(contrast: jax.Array, num_hypotheses: int) -> jax.Array:
-    """How likely it is that the template is more than noise, by how far its contrast is above what chance has.
-
-    A template that was fitted to noise has about 2 ln(number of hypotheses), and posteriors that do not know it.
-    """
-    if num_hypotheses < 2:
-        return jnp.ones_like(contrast)
-    relative = contrast / (2 * math.log(num_hypotheses))
-    return jax.nn.sigmoid((relative - TRUSTED_CONTRAST) / TRUST_WIDTH)
 
 
 def _standard_errors(

@@ -15,13 +15,13 @@ from jaxem.assess.detection import DetectionTest
 from jaxem.assess.frame_stats import outliers
 from jaxem.assess.recoverability import recoverability_remarks
 from jaxem.assess.residuals import ResidualStatistics
+from jaxem.assess.trust import least_relative_contrast
 from jaxem.model.predict import Located
 from jaxem.runtime.remarks import Grade, Remark, note, warning
 from jaxem.runtime.text import listed, plural
 
 LARGEST_P_VALUE = 0.05
 LEAST_AGREEMENT, LEAST_CONFIDENCE = 0.5, 0.6
-LEAST_RELATIVE_CONTRAST = 1.65  # times what chance finds; see ``bench/README.md``, *Honesty*
 MOST_LISTED = 3  # frames named in a sentence
 CHANCE = 4.0  # standard deviations beyond which nothing happens by chance
 
@@ -69,10 +69,10 @@ def place_remarks(located: Located, counted: np.ndarray) -> Iterator[Remark]:
         )
 
 
-def contrast_remarks(found: float, num_positions: int) -> Iterator[Remark]:
+def contrast_remarks(found: float, num_positions: int, num_images: int) -> Iterator[Remark]:
     """Whether the template stands out of the noise, its own noise left out."""
     least = 2 * math.log(num_positions)
-    if found < LEAST_RELATIVE_CONTRAST * least:
+    if found < least_relative_contrast(num_images) * least:
         yield warning(
             "low-contrast",
             f"The template hardly stands out of the noise: its contrast is {found:.3g}, what chance finds among "

@@ -8,16 +8,21 @@ from __future__ import annotations
 import math
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from jaxem.model.likelihood import Hypotheses, hypotheses_of
 from jaxem.model.params import num_hypotheses
+from jaxem.model.workspace import Workspace
 from jaxem.solvers.result import Fit
 
 # Annealing has lost the template where the posteriors' entropy is more than this share of that of a uniform one.
 LOST_ENTROPY_SHARE = 0.5
 # Of so few images or fewer a start from a single one is as good as one from all of them.
 FEW_IMAGES = 16
+# A template of so many times more pixels than there are images can fit noise so well that no entropy is left; then it
+# explains no more of an image than so many times 2 ln(number of hypotheses).
+PIXELS_PER_IMAGE, LEAST_EXPLAINED = 1.5, 2.5
 
 
 def hypotheses_at(fit: Fit) -> Hypotheses:
@@ -30,9 +35,23 @@ def is_lost(best: Fit) -> jax.Array:
     return best.entropy > LOST_ENTROPY_SHARE * math.log(num_hypotheses(best.params))
 
 
-def needs_trials(best: Fit) -> jax.Array:
+def explains_little(best: Fit, workspace: Workspace) -> jax.Array:
+    """Whether a template that is large for so few images explains no more of them than it would of noise.
+
+    In squares of the noise scale, summed over an image: what the images differ by from their mean, and from the model.
+    """
+    if best.params.template.size < PIXELS_PER_IMAGE * len(best.corners):
+        return jnp.bool_(False)
+    images, totals = workspace.images, workspace.totals
+    noise = (best.params.noise_scale / images.scale) ** 2
+    num_pixels = totals.num_pixels.high / totals.num_images
+    explained = jnp.sum(totals.square_sum.high / totals.num_images / noise - num_pixels)
+    return explained < LEAST_EXPLAINED * 2 * math.log(num_hypotheses(best.params))
+
+
+def needs_trials(best: Fit, workspace: Workspace) -> jax.Array:
     """Whether crops are tried: where annealing has lost the template, and always where few images make it uncertain."""
-    return is_lost(best) | (len(best.corners) <= FEW_IMAGES)
+    return is_lost(best) | explains_little(best, workspace) | (len(best.corners) <= FEW_IMAGES)
 
 
 def is_higher(one: Fit, other: Fit) -> jax.Array:
