@@ -7,7 +7,8 @@ import pytest
 from problems import random_params, sample
 
 import jaxem
-from jaxem.assess.detection import _count_alike, normal_scores
+from jaxem.assess.detection import _count_alike
+from jaxem.assess.normal_scores import normal_scores
 from jaxem.model.frames import Frames
 from jaxem.model.likelihood import Hypotheses
 

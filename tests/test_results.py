@@ -43,7 +43,7 @@ def test_every_result_comes_back_to_the_bit(found, tmp_path):
     fortran = params._replace(background=np.asfortranarray(params.background))
     several = jax.tree.map(lambda leaf: jnp.stack([leaf, leaf, leaf]), restarts)
     claims = jaxem.assess_fit(images, restarts)
-    check = jaxem.DetectionTest(np.float32(0.05), np.float64(3), np.float32(0.9), np.arange(len(images), dtype="f4"))
+    check = claims.test._replace(p_value=np.float32(0.05), gains=np.arange(len(images), dtype="f4"))
     by_hand = jaxem.Params([[1, 2]], np.zeros((3, 4), ">f8"), 0.5, np.full((3, 3), 1 / 9, "float16"))
     for result in (
         restarts, restarts.best, restarts.runs, restarts.diagnostics, params, hostile, fortran, several, several.best,

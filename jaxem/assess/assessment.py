@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxem.assess.detection import DetectionTest
+from jaxem.assess.detection import DetectionTest, nothing_tested
 from jaxem.assess.evaluation import evaluate
 from jaxem.assess.remarks import contrast_remarks, evidence_remarks, place_remarks, residual_remarks, test_remarks
 from jaxem.assess.residuals import ResidualStatistics
@@ -53,7 +53,7 @@ class Assessment(NamedTuple):
         """What there is to know of the result, and reasons not to believe it; of a finished one, not while tracing."""
         counted = np.isfinite(self.residuals.by_image)
         return [
-            *test_remarks(self.test),
+            *test_remarks(self.test, self.located),
             *place_remarks(self.located, counted),
             *contrast_remarks(float(self.contrast), int(self.num_positions), int(counted.sum())),
             *residual_remarks(self.residuals, self.standard_errors.template.shape),
@@ -150,7 +150,6 @@ def assess_fit(
         batch_size=batch_size,
     )
     if test is None:
-        unknown = jnp.full((), jnp.nan, evaluation.contrast.dtype)
-        test = DetectionTest(unknown, unknown, unknown, jnp.full_like(evaluation.located.confidence, jnp.nan))
+        test = nothing_tested(len(evaluation.located.corners), evaluation.contrast.dtype)
     size = np.prod(best.params.prior.shape, dtype=int) + (best.params.absent is not None)
     return Assessment(*evaluation, test, jnp.int32(size))

@@ -13,8 +13,9 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
+from jaxem.assess.normal_scores import normal_scores
 from jaxem.model.appearances import IDENTITY, geometry_of
-from jaxem.model.frames import Frames, moments_by_pixel
+from jaxem.model.frames import Frames
 from jaxem.model.likelihood import Hypotheses, SharedTerms, shared_terms
 from jaxem.model.params import Params, to_internal_units, with_uniform_prior
 from jaxem.model.statistics import PosteriorSummary
@@ -40,23 +41,37 @@ UNIFORM_SHARE = 0.1  # of the prior under which images are looked at that were n
 class DetectionTest(NamedTuple):
     """Whether the images hold a template.
 
-    ===========  ======  ==========================================================================================
-    field        shape   meaning, unit
-    ===========  ======  ==========================================================================================
-    p_value      ()      how often noise alone would give so large a z
-    z            ()      how much likelier images are under a template from other images than their mirror images, in
-                         standard errors
-    agreement    ()      share of the images whose place a template from other images confirms, but for one shift
-                         of all; of two halves the share for which their templates agree
-    gains        (K,)    log evidence of each image less that of its mirror image, nats; NaN of one that was left
-                         over
-    ===========  ======  ==========================================================================================
+    ===========  ============  ====================================================================================
+    field        shape         meaning, unit
+    ===========  ============  ====================================================================================
+    p_value      ()            how often noise alone would give so large a z
+    z            ()            how much likelier images are under a template from other images than their mirror
+                               images, in standard errors
+    agreement    ()            share of the images whose place a template from other images confirms, but for one
+                               shift of all; of two halves the share for which their templates agree
+    gains        (K,)          log evidence of each image less that of its mirror image, nats; NaN of one that was
+                               left over
+    corners      (K, 2) int32  row, column of the upper left pixel of the window where a template from other images
+                               is in each; up to a shift that the images of a part share
+    parts        (K,) int32    to which part of the images each belongs, -1 if it was left over
+    ===========  ============  ====================================================================================
     """
 
     p_value: jax.Array
     z: jax.Array
     agreement: jax.Array
     gains: jax.Array
+    corners: jax.Array
+    parts: jax.Array
+
+
+def nothing_tested(num_images: int, dtype: Any) -> DetectionTest:
+    """What stands for a test that was not made."""
+    unknown = jnp.full((), jnp.nan, dtype)
+    nowhere = jnp.zeros((num_images, 2), jnp.int32)
+    return DetectionTest(
+        unknown, unknown, unknown, jnp.full(num_images, jnp.nan, dtype), nowhere, jnp.full(num_images, -1, jnp.int32)
+    )
 
 
 def detection_test(
@@ -188,11 +203,18 @@ def _detection_test(
     gains, best = lax.map(looked_at, (numbers, params, following))
     counts = frames.counts(jnp.ones(frames.num_images, gains.dtype))[numbers]
     z, p_value = _mirror_test(sign_key, gains, counts, block_size)
-    by_image = jnp.full(frames.num_images, jnp.nan, gains.dtype).at[numbers.ravel()].set(gains.ravel())
     first, second = (jax.tree.map(lambda leaf, model=model: leaf[:, model], best) for model in (0, 1))
     alike, counted = lax.map(lambda both: _count_alike(both[0], both[1], params.prior), (first, second))
     agreement = jnp.sum(alike) / jnp.maximum(jnp.sum(counted), 1)
-    return DetectionTest(p_value, z, agreement.astype(z.dtype), by_image)
+    order, untested = numbers.ravel(), nothing_tested(frames.num_images, z.dtype)
+    return DetectionTest(
+        p_value,
+        z,
+        agreement.astype(z.dtype),
+        untested.gains.at[order].set(gains.ravel()),
+        untested.corners.at[order].set(first.corners.reshape(-1, 2)),
+        untested.parts.at[order].set(jnp.repeat(jnp.arange(num_folds, dtype=jnp.int32), numbers.shape[1])),
+    )
 
 
 def _num_folds(frames: Frames, num_blocks: int) -> int:
@@ -207,37 +229,6 @@ def _folds(key: jax.Array, num_images: int, block_size: int, num_folds: int) -> 
     size = num_blocks // num_folds
     blocks = jax.random.permutation(key, num_blocks)[: num_folds * size].reshape(num_folds, size, 1)
     return (blocks * block_size + jnp.arange(block_size)[None, None]).reshape(num_folds, -1)
-
-
-def normal_scores(frames: Frames) -> jax.Array:
-    """The images with each pixel's values over the images replaced by normal scores, in the shape of the pixels.
-
-    Laid on the mean image with one scale for all pixels. A pixel that never changes keeps its value.
-    """
-    pixels = frames.channels_first
-    observed = jnp.isfinite(frames.observed(pixels, jnp.nan))
-    counted = observed & (frames.counts(jnp.ones(len(pixels), pixels.dtype)) > 0)[:, None, None, None]
-    mean, variances = moments_by_pixel(frames)
-    changes = variances > 0
-    scale = jnp.sqrt(jnp.sum(variances) / jnp.maximum(jnp.sum(changes.astype(variances.dtype)), 1))
-    counts = jnp.sum(counted.astype(pixels.dtype), axis=0)
-    ranks = _middle_ranks(jnp.where(counted, pixels, jnp.inf))
-    shares = (ranks + 0.5) / jnp.maximum(counts, 1)[None]
-    scores = jax.scipy.special.ndtri(jnp.clip(shares, 0.25 / len(pixels), 1 - 0.25 / len(pixels)))
-    found = jnp.where(counted & changes[None], mean[None] + scale * scores, pixels)
-    return jnp.moveaxis(found, 1, -1) if frames.pixels.ndim == 4 else found[:, 0]
-
-
-def _middle_ranks(values: jax.Array) -> jax.Array:
-    """Ranks along the first axis counted from 0, those of equal values their mean."""
-    places = lax.broadcasted_iota(jnp.int32, values.shape, 0)
-    ordered, order = lax.sort((values, places), dimension=0, num_keys=1)
-    is_new = jnp.concatenate([jnp.ones_like(ordered[:1], bool), ordered[1:] != ordered[:-1]])
-    is_last = jnp.concatenate([is_new[1:], jnp.ones_like(is_new[:1])])
-    first = lax.cummax(jnp.where(is_new, places, 0), axis=0)
-    last = lax.cummin(jnp.where(is_last, places, len(values)), axis=0, reverse=True)
-    _, ranks = lax.sort((order, (first + last).astype(values.dtype) / 2), dimension=0, num_keys=1)
-    return ranks
 
 
 def _look_at(frames: Frames, held_out: Params, next_one: Params, options: EMOptions) -> tuple[jax.Array, Hypotheses]:

@@ -21,7 +21,7 @@ from jaxem.runtime.remarks import Grade, Remark, note, warning
 from jaxem.runtime.text import listed, plural
 
 LARGEST_P_VALUE = 0.05
-LEAST_AGREEMENT, LEAST_CONFIDENCE = 0.5, 0.6
+LEAST_AGREEMENT, LEAST_CONFIRMED, LEAST_CONFIDENCE = 0.5, 0.3, 0.6
 MOST_LISTED = 3  # frames named in a sentence
 CHANCE = 4.0  # standard deviations beyond which nothing happens by chance
 
@@ -30,7 +30,7 @@ CORRELATION = (0.05, 0.3)
 REPETITION = (0.1, 0.3)
 KURTOSIS = (1.0, 20.0)
 SKEWNESS = (0.3, 2.0)
-PIXEL_SPREAD = (0.3, 1.5)
+PIXEL_SPREAD = (0.3, 0.8)
 OFFSET_SPREAD = (0.1, 0.4)
 NOISE_SPREAD = (0.2, 0.6)
 WORST_WINDOW = (5.0, 8.0)
@@ -38,8 +38,8 @@ WORST_WINDOW = (5.0, 8.0)
 UNLIKE_NOISE = 1.5
 
 
-def test_remarks(test: DetectionTest) -> Iterator[Remark]:
-    """Whether there is a template at all."""
+def test_remarks(test: DetectionTest, located: Located) -> Iterator[Remark]:
+    """Whether there is a template at all, and whether it is where the fit says."""
     p_value, agreement = float(test.p_value), float(test.agreement)
     if p_value > LARGEST_P_VALUE:
         yield warning(
@@ -55,6 +55,34 @@ def test_remarks(test: DetectionTest) -> Iterator[Remark]:
             f"agree on the place in {100 * agreement:.0f} % only. More frames would help.",
             agreement,
         )
+    else:
+        share = _share_confirmed(test, located)
+        if share < LEAST_CONFIRMED:
+            yield warning(
+                "test-disagrees",
+                f"There is a template (p = {p_value:.2g}), but not where this one is: fits to parts of the frames, "
+                f"with the noise of all pixels made alike, agree with each other, and with these places in "
+                f"{100 * share:.0f} % only. Pixels that are much noisier than others may have drawn the template: give "
+                f"weights of one over each pixel's variance, or leave them out.",
+                share,
+            )
+
+
+def _share_confirmed(test: DetectionTest, located: Located) -> float:
+    """In how many images a fit puts the template where the test does, but for one shift of each part; NaN: unknown.
+
+    One image of each part always is, and is not counted. Of several templates and transforms nothing is known.
+    """
+    if located.template is not None or located.transform is not None:
+        return math.nan
+    shown = np.ones(len(test.parts), bool) if located.present is None else np.asarray(located.present)
+    confirmed, counted = 0, 0
+    for part in range(int(np.max(test.parts)) + 1):
+        inside = shown & (np.asarray(test.parts) == part)
+        shifts = (np.asarray(located.corners) - np.asarray(test.corners))[inside]
+        confirmed += max(np.unique(shifts, axis=0, return_counts=True)[1], default=1) - 1
+        counted += max(len(shifts) - 1, 0)
+    return confirmed / counted if counted else math.nan
 
 
 def place_remarks(located: Located, counted: np.ndarray) -> Iterator[Remark]:
