@@ -7,10 +7,11 @@ import pytest
 from problems import random_params, sample
 
 import jaxem
-from jaxem.assess.detection import _count_alike
+from jaxem.assess.detection import _count_alike, nothing_tested
 from jaxem.assess.normal_scores import normal_scores
 from jaxem.model.frames import Frames
 from jaxem.model.likelihood import Hypotheses
+from jaxem.runtime.remarks import Grade
 
 SHAPE, TEMPLATE = (24, 12, 14), (5, 5)
 
@@ -71,3 +72,28 @@ def test_agreement_counts_one_shift_for_all_that_the_first_model_says_alike():
     first, second = Hypotheses(corners, numbers), Hypotheses(corners, 1 - numbers)
     alike, counted = _count_alike(first, second, jnp.zeros((2, 2, 9, 9)))
     assert (int(alike), int(counted)) == (3, 3)
+
+
+def test_a_template_that_noisy_pixels_have_drawn_is_not_where_the_test_finds_one():
+    rng = np.random.default_rng(8)
+    truth = random_params(rng, (24, 24), (8, 8), noise_scale=1.0)
+    truth = truth._replace(template=1.2 * rng.normal(size=(8, 8)), background=np.zeros((24, 24)))
+    truth = truth._replace(prior=np.full((17, 17), 1 / 289))
+    images, corners = sample(rng, truth, 80)
+    for spoilt in (False, True):
+        stack = images.copy()
+        if spoilt:
+            stack[:, :10, :10] += rng.normal(size=(80, 10, 10)) * 4
+        stack = stack.astype(np.float32)
+        found = jaxem.fit_restarts(jax.random.key(0), stack, (8, 8))
+        test = jaxem.detection_test(jax.random.key(1), stack, (8, 8))
+        shift = np.asarray(test.corners) - corners
+        for part in range(4):
+            _, counts = np.unique(shift[np.asarray(test.parts) == part], axis=0, return_counts=True)
+            assert counts.max() >= 15  # of 20
+        claims = jaxem.assess_fit(stack, found, test=test)
+        codes = {remark.code for remark in claims.remarks() if remark.grade == Grade.WARNING}
+        assert ("test-disagrees" in codes) == spoilt
+        assert (np.mean((np.asarray(found.best.corners) == corners).all(axis=1)) > 0.9) != spoilt
+    untold = claims._replace(test=nothing_tested(80, np.float32))
+    assert not {"test-disagrees", "no-template"} & {remark.code for remark in untold.remarks()}
