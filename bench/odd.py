@@ -177,7 +177,9 @@ def fit(path, out, *options):
     """Remarks by code, noise, corners, and which frames were left out."""
     text = io.StringIO()
     with contextlib.redirect_stdout(text), contextlib.redirect_stderr(io.StringIO()):
-        app.run(["fit", str(path), "--template-shape", str(h), str(w), "--out", str(out), "--json", *options])
+        app.run(
+            ["fit", str(path), "--template-shape", str(h), str(w), "--out", str(out), "--overwrite", "--json", *options]
+        )
     events = [json.loads(line) for line in text.getvalue().splitlines()]
     codes = [remark["code"] for event in events for remark in event.get("remarks", ())]
     noise = next(event["noise_scale"] for event in events if event["event"] == "result")

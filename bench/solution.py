@@ -26,7 +26,7 @@ def main():
     with tempfile.TemporaryDirectory() as folder:
         np.save(Path(folder) / "images.npy", images)
         command = [sys.executable, "-m", "jaxem", "fit", f"{folder}/images.npy", "--template-shape", "30", "20"]
-        command += ["--out", f"{folder}/found", "--tolerance", "0"]
+        command += ["--out", f"{folder}/found", "--tolerance", "0", "--overwrite"]
         seconds = {}
         for name in ("cold", "programs kept"):
             before = time.perf_counter()

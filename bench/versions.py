@@ -14,6 +14,7 @@ import argparse
 import json
 import os
 import resource
+import shutil
 import statistics
 import subprocess
 import tempfile
@@ -78,6 +79,7 @@ def run(command, folder):
     """Wall and processor seconds of a command, with empty caches."""
     cache = tempfile.mkdtemp(dir=folder)
     environment = {**os.environ, "XDG_CACHE_HOME": cache, "HOME": cache}
+    shutil.rmtree(Path(folder) / "found", ignore_errors=True)  # which is not replaced unasked
     before, start = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter()
     ended = subprocess.run(command, env=environment, cwd=folder, capture_output=True, text=True, check=False)
     wall, after = time.perf_counter() - start, resource.getrusage(resource.RUSAGE_CHILDREN)

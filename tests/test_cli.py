@@ -98,7 +98,10 @@ def test_every_option_of_fit_reaches_the_fit(demo, tmp_path, capfd):
     np.testing.assert_allclose(result["prior"].min(), 4 / result["prior"].size / (40 + 4), rtol=1e-4)
     assert set(result["runs.status"]) == {Status.MAX_ITERATIONS}
     first = result["runs.elbo"]
-    assert app.run([*fit, *options, "--seed", "9"]) == 3
+    again = [*fit, *options, "--seed", "9"]
+    assert app.run(again) == 2
+    assert "--out would replace" in capfd.readouterr().err
+    assert app.run([*again, "--overwrite"]) == 3
     assert (load(tmp_path / "out")["runs.elbo"] != first).all()
 
 
@@ -129,7 +132,11 @@ def wrong(tmp_path, name):
             r"--template-shape \(11, 5\) is larger than the images \(10, 12\); choose h <= 10",
         ),
         "no template": ([good, "--template-shape", "0", "5", "--out", out], r"--template-shape .*\(0, 5\)"),
-        "half a shape": ([good, "--out", out, "--template-shape", "4"], "--template-shape.*2 arguments"),
+        "half a shape": ([good, "--out", out, "--template-shape", "4"], "--template-shape must be two .* but is '4'"),
+        "one number": ([good, "--template-shape", "4", "--out", out], "--template-shape must be two .* but is '4'"),
+        "no shape at all": ([good, "--out", out, "--template-shape"], "--template-shape.*2 arguments"),
+        "three numbers": ([good, "--out", out, "--template-shape=4x5x6"], "must be two .* but is '4x5x6'"),
+        "too large in one word": ([good, "--out", out, "--template-shape", "40x50"], r"--template-shape .*\(40, 50\)"),
         "text for a shape": (
             [good, "--template-shape", "a", "b", "--out", out],
             "--template-shape must be two whole numbers as in 60 40, but is 'a b'",
@@ -255,7 +262,7 @@ def modules_after(*arguments):
         (["nonsense"], "No such command 'nonsense'. (jaxem --help shows what is expected)", {"rich"}),
         (["fit", "--bad"], "No such option: --bad", {"rich"}),
         (["locate", "x"], "(jaxem locate --help shows what is expected)", {"rich"}),
-        (["fit", "x", "--template-shape", "4"], "(jaxem fit --help shows what is expected)", {"rich"}),
+        (["fit", "x", "--template-shape", "4x5"], "(jaxem fit --help shows what is expected)", {"rich"}),
         (["demo", "--quiet", "--json"], "--quiet and --json exclude each other", {"rich"}),
         (["fit", "x", "--out", "y", "--template-shape", "a", "b"], "must be two whole numbers", {"rich"}),
         (

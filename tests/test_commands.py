@@ -218,7 +218,9 @@ def test_simulate_without_a_model_is_the_demonstration(tmp_path):
     assert run("simulate", "--out", tmp_path / "demo", "--num-images", 5) == 0
     frames = read_frames(tmp_path / "demo")
     assert (frames.shape, frames.dtype) == ((5, 60, 84), np.uint8)
-    assert run("simulate", "--out", tmp_path / "demo", "--num-images", 5) == 0  # again, over its own files
+    again = ["simulate", "--out", tmp_path / "demo", "--num-images", 5]
+    assert run(*again) == 2  # over its own files
+    assert run(*again, "--overwrite") == 0
 
 
 def test_plot(files, search, truth):
@@ -237,7 +239,7 @@ def test_plot(files, search, truth):
     nowhere = search.best._replace(corners=np.full_like(search.best.corners, -1))
     for fit in (search.best, nowhere):
         jaxem.save(files / "fit.npz", fit)
-        assert run("plot", files / "fit.npz", "--out", files / "fit.pdf") == 0
+        assert run("plot", files / "fit.npz", "--out", files / "fit.pdf", "--overwrite") == 0
 
 
 @pytest.fixture
@@ -437,3 +439,26 @@ jaxem.save(sys.argv[1], jaxem.Positions(np.zeros((3, 2), int)))
 assert jaxem.load(sys.argv[1]).corners.shape == (3, 2)
 """
     subprocess.run([sys.executable, "-c", code, str(tmp_path / "positions.npz")], check=True)
+
+
+def test_nothing_that_is_there_is_replaced_unasked(files, search, truth):
+    frames, model = files / "frames.npy", ["--model", files / "model.npz"]
+    jaxem.save(files / "restarts.npz", search)
+    (files / "places").mkdir()
+    (files / "pages").mkdir()
+    kept = [files / "places" / "positions.csv", files / "clean.npy", files / "pages" / "frame_0001.png"]
+    kept += [files / "drawn-corners.csv", files / "figure.png"]
+    for path in kept:
+        path.write_text("somebody's work")
+    commands = [
+        ["locate", frames, *model, "--out", files / "places"],
+        ["restore", frames, *model, "--out", files / "clean.npy"],
+        ["restore", frames, *model, "--out", files / "pages"],
+        ["simulate", *model, "--num-images", 5, "--out", files / "drawn.npy"],
+        ["plot", files / "restarts.npz", "--out", files / "figure.png"],
+    ]
+    for command, path in zip(commands, kept, strict=True):
+        assert run(*command) == 2
+        assert path.read_text() == "somebody's work"
+        assert run(*command, "--overwrite") == 0
+        assert path.read_bytes() != b"somebody's work"

@@ -105,7 +105,7 @@ def test_all_of_it_reaches_the_search_and_is_said(files, search, found, capfd):
     assert re.search(r"template 0 in \S+ %, template 1 in \S+ % of the frames\n", captured.out)
     assert re.search(r"identity in \S+ %, rot90 in \S+ %, rot180 in \S+ %, rot270 in \S+ % of the frames", captured.out)
     assert f"nothing in {100 * np.mean(~there):.3g} % of the frames ({(~there).sum()} of 24)" in captured.out
-    assert fit(files, "colour.npy", *options, "--json") == 0
+    assert fit(files, "colour.npy", *options, "--json", "--overwrite") == 0
     facts = next(line for line in map(json.loads, capfd.readouterr().out.splitlines()) if line["event"] == "result")
     assert facts["noise_scale"] == [8, 9, 10]
     shares = [np.mean((best.best_template == number) & there) for number in (0, 1)]

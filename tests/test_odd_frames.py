@@ -306,7 +306,7 @@ def test_fit_leaves_out_what_is_odd_and_goes_on_where_it_was(tmp_path, capfd):
     assert "Leave out what is odd with --exclude-odd --mask-hot." in captured.err
     assert {row["excluded"] for row in rows_of(tmp_path / "out")} == {"0"}
     odd = ["--exclude-odd", "--mask-hot", "--checkpoint", str(tmp_path / "saved")]
-    assert app.run([*fit, *odd]) == 0
+    assert app.run([*fit, *odd, "--overwrite"]) == 0
     captured = capfd.readouterr()
     assert captured.err == ""
     assert "--exclude-odd leaves out 6 frames of 120 (8 to 13)" in captured.out

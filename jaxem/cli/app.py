@@ -15,7 +15,7 @@ import typer
 import jaxem
 from jaxem.cli.commands import COMMANDS
 from jaxem.cli.exit_codes import ExitCode
-from jaxem.cli.parameters import spelling
+from jaxem.cli.parameters import spelling, with_pairs
 from jaxem.cli.text import InterruptedRunError
 from jaxem.runtime.errors import ArgumentError
 from jaxem.runtime.interruption import heard
@@ -24,7 +24,7 @@ from jaxem.runtime.interruption import heard
 def run(arguments: Sequence[str]) -> int:
     """Run one command and return its exit code."""
     try:
-        code = app(args=list(arguments) or ["--help"], prog_name="jaxem", standalone_mode=False)
+        code = app(args=with_pairs(arguments) or ["--help"], prog_name="jaxem", standalone_mode=False)
     except ArgumentError as error:
         return _end(ExitCode.USERS_ERROR, _spelled(error))
     except typer.TyperException as error:

@@ -15,6 +15,7 @@ from jaxem.assess.locating import expect_prior
 from jaxem.assess.locating import locate as locate_in
 from jaxem.cli.findings import describe_findings, position_shown
 from jaxem.cli.frame_files import Observed, check_frames_output, read_observed
+from jaxem.cli.outputs import check_folder, expect_new
 from jaxem.cli.requests import FrameChoice
 from jaxem.cli.saved_results import Model, load_model, load_result, model_of
 from jaxem.cli.tables import write_located
@@ -26,7 +27,7 @@ from jaxem.model.predict import reconstruct
 from jaxem.plots.summary import DOTS_PER_INCH, summary_figure
 from jaxem.runtime.compilation_cache import cache_compiled_programs
 from jaxem.runtime.errors import ArgumentValueError
-from jaxem.runtime.files import check_output, check_output_file, output_file, output_folder
+from jaxem.runtime.files import check_output_file, output_file, output_folder
 from jaxem.runtime.text import listed, plural
 from jaxem.search.restarts import Restarts, best_run
 from jaxem.solvers.result import Fit
@@ -35,16 +36,19 @@ SURE_CONFIDENCE = 0.9
 MOST_LISTED = 10  # frames named in a warning
 MOST_FRAMES_PER_SECOND = 1000
 PICTURES = (".png", ".pdf", ".svg")
+TABLE_FILES = ("positions.csv", "positions.npz")
 
 
-def locate(choice: FrameChoice, model_path: Path, out: Path, prior: str, fitted: bool) -> int:
+def locate(
+    choice: FrameChoice, model_path: Path, out: Path, prior: str, fitted: bool, *, overwrite: bool = False
+) -> int:
     """Write what is in each of the frames and where, and how surely."""
     expect_prior(prior)
     cache_compiled_programs()
     model = load_model(model_path)
     observed = _read_for(model, choice, model_path)
     images, weights, _ = observed
-    check_output(out)
+    check_folder(out, TABLE_FILES, overwrite)
     say(describe_observed(images, weights, choice.path))
     found = locate_in(images, model.found, prior=prior, fitted=fitted, weights=weights, transforms=model.transforms)
     numbers = choice.numbers(len(images))
@@ -58,11 +62,11 @@ def locate(choice: FrameChoice, model_path: Path, out: Path, prior: str, fitted:
     for line in describe_findings(found.positions, model.params, model.transforms)[0]:
         say(line)
     _warn_of_outliers(found.log_evidence + _typical_cost(observed, model), images[0].size, numbers)
-    say(f"wrote {out / 'positions.csv'} and {out / 'positions.npz'}")
+    say("wrote " + " and ".join(str(out / name) for name in TABLE_FILES))
     return 0
 
 
-def restore(choice: FrameChoice, model_path: Path, out: Path, fps: float) -> int:
+def restore(choice: FrameChoice, model_path: Path, out: Path, fps: float, *, overwrite: bool = False) -> int:
     """Write the frames without their noise."""
     if not 0 < fps <= MOST_FRAMES_PER_SECOND:
         raise ArgumentValueError("fps", f"must be above 0 and at most {MOST_FRAMES_PER_SECOND}, but is {fps:g}.")
@@ -70,7 +74,7 @@ def restore(choice: FrameChoice, model_path: Path, out: Path, fps: float) -> int
     params, transforms, _ = model = load_model(model_path)
     images, weights, _ = _read_for(model, choice, model_path)
     numbers = choice.numbers(len(images))
-    check_frames_output(out, numbers, choice.path, model.num_channels)
+    check_frames_output(out, numbers, choice.path, model.num_channels, overwrite=overwrite)
     say(describe_observed(images, weights, choice.path))
     positions = locate_in(images, params, weights=weights, transforms=transforms).positions
     pixels = pixels_for(out, images, *_range(params))
@@ -80,7 +84,7 @@ def restore(choice: FrameChoice, model_path: Path, out: Path, fps: float) -> int
     return 0
 
 
-def plot(result: Path, out: Path, choice: FrameChoice | None) -> int:
+def plot(result: Path, out: Path, choice: FrameChoice | None, *, overwrite: bool = False) -> int:
     """Draw the summary figure of a saved result, with the one frame that was chosen."""
     if out.suffix.lower() not in PICTURES:
         raise ArgumentValueError("out", f"must end in {', '.join(PICTURES)}, but is {out}.")
@@ -90,6 +94,7 @@ def plot(result: Path, out: Path, choice: FrameChoice | None) -> int:
     params, transforms, _ = model = model_of(best, result, "result")
     runs = _alone(found) if isinstance(found, Fit) else found.runs
     check_output_file(out)
+    expect_new([out], overwrite)
     frame, position = None, position_shown(best)[1]
     if choice is not None:
         images, weights, _ = observed = _read_for(model, replace(choice, nan_missing=True), result)

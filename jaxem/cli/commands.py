@@ -36,6 +36,7 @@ from jaxem.cli.parameters import (
     MissingOption,
     ModelOption,
     OutOption,
+    OverwriteOption,
     PictureOption,
     PlainOption,
     PriorOption,
@@ -120,6 +121,7 @@ def size(
     smallest: SmallestOption,
     largest: LargestOption,
     out: SizesOutOption = None,
+    overwrite: OverwriteOption = False,
     num_restarts: RestartsOption = SizeRequest.num_restarts,
     seed: SeedOption = SizeRequest.seed,
     absent: AbsentOption = False,
@@ -144,13 +146,14 @@ def size(
     reporting = Reporting(quiet, json)
     from jaxem.cli import sizing
 
-    return sizing.size(choice, request, out, reporting)
+    return sizing.size(choice, request, out, reporting, overwrite=overwrite)
 
 
 def fit(
     frames: FramesArgument,
     template_shape: ShapeOption,
     out: OutOption,
+    overwrite: OverwriteOption = False,
     num_restarts: RestartsOption = FitRequest.num_restarts,
     seed: SeedOption = FitRequest.seed,
     hard: HardOption = FitRequest.hard,
@@ -211,13 +214,14 @@ def fit(
     reporting = Reporting(quiet, json, checkpoint, resume)
     from jaxem.cli import fitting
 
-    return fitting.fit(choice, request, out, reporting)
+    return fitting.fit(choice, request, out, reporting, overwrite=overwrite)
 
 
 def locate(
     frames: FramesArgument,
     model: ModelOption,
     out: TablesOutOption,
+    overwrite: OverwriteOption = False,
     prior: PriorOption = "flat",
     fitted: FittedOption = False,
     mask: MaskOption = None,
@@ -240,13 +244,14 @@ def locate(
     choice = choose_frames(frames, crop, chosen, every, grey, nan_missing=nan_missing, mask=mask)
     from jaxem.cli import applying
 
-    return applying.locate(choice, model, out, prior, fitted)
+    return applying.locate(choice, model, out, prior, fitted, overwrite=overwrite)
 
 
 def restore(
     frames: FramesArgument,
     model: ModelOption,
     out: FramesOutOption,
+    overwrite: OverwriteOption = False,
     fps: SpeedOption = FRAMES_PER_SECOND,
     mask: MaskOption = None,
     nan_missing: MissingOption = False,
@@ -264,11 +269,15 @@ def restore(
     choice = choose_frames(frames, crop, chosen, every, grey, nan_missing=nan_missing, mask=mask)
     from jaxem.cli import applying
 
-    return applying.restore(choice, model, out, fps)
+    return applying.restore(choice, model, out, fps, overwrite=overwrite)
 
 
 def simulate(
-    out: FramesOutOption, model: DrawnModelOption = None, num_images: CountOption = 300, seed: SeedOption = 0
+    out: FramesOutOption,
+    overwrite: OverwriteOption = False,
+    model: DrawnModelOption = None,
+    num_images: CountOption = 300,
+    seed: SeedOption = 0,
 ) -> int:
     """Draw noisy frames from a result, or a face hidden in noise where there is none.
 
@@ -279,12 +288,13 @@ def simulate(
     """
     from jaxem.cli import simulating
 
-    return simulating.simulate(model, num_images, seed, out)
+    return simulating.simulate(model, num_images, seed, out, overwrite=overwrite)
 
 
 def plot(
     result: ResultArgument,
     out: PictureOption,
+    overwrite: OverwriteOption = False,
     frames: ShownFramesOption = None,
     number: ShownNumberOption = 0,
     crop: CropOption = None,
@@ -298,7 +308,7 @@ def plot(
     choice = None if frames is None else choose_frames(frames, crop, only, 1, grey)
     from jaxem.cli import applying
 
-    return applying.plot(result, out, choice)
+    return applying.plot(result, out, choice, overwrite=overwrite)
 
 
 def doctor() -> int:

@@ -32,6 +32,7 @@ from jaxem.cli.findings import describe_findings, in_words, position_shown
 from jaxem.cli.frame_files import read_observed
 from jaxem.cli.long_running import choose_display, fingerprint_of, open_checkpointer, save_interrupted
 from jaxem.cli.model_options import model_options
+from jaxem.cli.outputs import check_folder
 from jaxem.cli.progress import Display
 from jaxem.cli.requests import FitRequest, FrameChoice, Reporting
 from jaxem.cli.tables import write_positions
@@ -42,7 +43,7 @@ from jaxem.ops.validation import as_number
 from jaxem.runtime.arguments import as_count, as_seed, as_template_shape
 from jaxem.runtime.checkpoint import Checkpointer
 from jaxem.runtime.compilation_cache import cache_compiled_programs
-from jaxem.runtime.files import check_output, output_folder
+from jaxem.runtime.files import output_folder
 from jaxem.runtime.interruption import heard
 from jaxem.runtime.text import listed
 from jaxem.search.parallel import fit_restarts_parallel
@@ -50,9 +51,10 @@ from jaxem.search.restarts import Restarts, best_run
 from jaxem.solvers.result import Status
 
 MOST_RESTARTS, MOST_ITERATIONS = 10**5, 10**6
+RESULT_FILES = ("result.npz", "positions.csv", "figure.png")
 
 
-def fit(choice: FrameChoice, request: FitRequest, out: Path, reporting: Reporting) -> int:
+def fit(choice: FrameChoice, request: FitRequest, out: Path, reporting: Reporting, *, overwrite: bool = False) -> int:
     """Fit the frames that were chosen."""
     observed = read_observed(choice)
     images = observed.images
@@ -60,7 +62,7 @@ def fit(choice: FrameChoice, request: FitRequest, out: Path, reporting: Reportin
     model = model_options(request, choice, observed)
     cache_compiled_programs()
     with choose_display(reporting, len(images)) as display:
-        check_output(out)
+        check_folder(out, RESULT_FILES, overwrite or reporting.resume)
         words = describe_observed(images, observed.weights, choice.path)
         display.note("frames", words, shape=list(images.shape), dtype=str(images.dtype))
         looked = look_before(observed, request, display)
@@ -182,7 +184,7 @@ def write(frames: FittedFrames, found: Restarts, test: TestRun | None, out: Path
         agreement=float(assessment.test.agreement),
         remarks=[remark.facts() for remark in remarks],
     )
-    paths = [str(out / name) for name in ("result.npz", "positions.csv", "figure.png")]
+    paths = [str(out / name) for name in RESULT_FILES]
     display.note("wrote", f"wrote {listed(paths[:-1], len(paths))} and {paths[-1]}", paths=paths)
     display.note("verdict", verdict(report, remarks))
     return report

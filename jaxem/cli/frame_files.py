@@ -8,13 +8,14 @@ from typing import NamedTuple
 
 import numpy as np
 
+from jaxem.cli.outputs import check_folder, expect_new
 from jaxem.cli.requests import FrameChoice
 from jaxem.io.arrays import read_array
 from jaxem.io.frames import FramesError, Part, read_part
 from jaxem.io.readers.folder import frames_in
 from jaxem.io.writers import VIDEO, can_hold, frame_names, is_single_file
 from jaxem.runtime.errors import ArgumentValueError, OutputError
-from jaxem.runtime.files import check_output, check_output_file
+from jaxem.runtime.files import check_output_file
 
 DEFAULT_GREY = "luma"
 
@@ -150,12 +151,18 @@ def _read_mask(path: Path, part: Part) -> np.ndarray:
 
 
 def check_frames_output(
-    out: Path, numbers: Sequence[int], frames: Path | None = None, channels: int | None = None
+    out: Path,
+    numbers: Sequence[int],
+    frames: Path | None = None,
+    channels: int | None = None,
+    *,
+    overwrite: bool = False,
 ) -> None:
     """Find out before the work whether frames can be written there, and will mix nothing up.
 
     Raises:
         OutputError: it cannot be written, would replace what is read, or stand among other frames.
+        ArgumentValueError: it would replace what is there, and that was not asked for.
     """
     if frames is not None and out.exists() and frames.exists() and out.samefile(frames):
         raise OutputError(f"{out} is where the frames are; choose another place.")
@@ -163,6 +170,7 @@ def check_frames_output(
         raise OutputError(f"{out} cannot hold {channels} channels; choose an .npy file.")
     if is_single_file(out):
         check_output_file(out)
+        expect_new([out], overwrite)
         return
     if out.suffix and not out.is_dir():
         known = ", ".join((".tif", ".npy", *VIDEO))
@@ -171,4 +179,4 @@ def check_frames_output(
     others = [file.name for file in frames_in(out) if file.name not in names] if out.is_dir() else []
     if others:
         raise OutputError(f"{out} holds other frames, such as {others[0]}; choose an empty folder.")
-    check_output(out)
+    check_folder(out, frame_names(numbers), overwrite)

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
 import typer
+
+from jaxem.runtime.errors import ArgumentValueError
 
 # What the library calls arguments, where that is not the option's name with underscores.
 SPELLINGS = {
@@ -23,12 +27,40 @@ SPELLINGS = {
     "largest": "--to",
     "difference": "--contrast",
 }
+# Options that take a height and a width, and what the library calls them.
+SIZES = {"--template-shape": "template_shape", "--from": "smallest", "--to": "largest"}
 GREYS = "luma|mean|red|green|blue"  # as `jaxem.io.frames` has them, which would import NumPy
 
 
 def spelling(argument: str) -> str:
     """What the command line calls an argument of the library."""
     return SPELLINGS.get(argument, f"--{argument.replace('_', '-')}")
+
+
+def with_pairs(words: Sequence[str]) -> list[str]:
+    """The words of a command line, with sizes such as 60x40 as two words.
+
+    Raises:
+        ArgumentValueError: a size is one number; what comes next would be taken for the other.
+    """
+    found: list[str] = []
+    rest = list(words)
+    while rest:
+        word = rest.pop(0)
+        option, equals, value = word.partition("=")
+        found.append(option if option in SIZES and equals else word)
+        if option not in SIZES:
+            continue
+        if equals:
+            rest.insert(0, value)
+        size = re.split("[x*,\N{MULTIPLICATION SIGN}]", rest[0], flags=re.IGNORECASE) if rest else []
+        if len(size) == 2:
+            found += size
+            rest.pop(0)
+        elif len(rest) == 1 or (len(rest) > 1 and rest[1].startswith("--")):
+            problem = f"must be two whole numbers as in 60 40, but is {rest[0]!r}."
+            raise ArgumentValueError(SIZES[option], problem)
+    return found
 
 
 def whole(text: str) -> int:
@@ -138,6 +170,7 @@ DrawnModelOption = Annotated[
 ]
 ResultArgument = Annotated[Path, typer.Argument(metavar="RESULT", help="The result.npz of jaxem fit.")]
 
+OverwriteOption = Annotated[bool, typer.Option("--overwrite", help="Replace what an earlier run has left there.")]
 OutOption = Annotated[Path, typer.Option(metavar="DIR", help="Folder for result.npz, positions.csv and figure.png.")]
 SmallestOption = Annotated[
     tuple[str, str],

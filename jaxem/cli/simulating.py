@@ -10,6 +10,7 @@ import numpy as np
 from jaxem.cli.demo import IMAGE_SHAPE, demo_frames
 from jaxem.cli.frame_files import check_frames_output
 from jaxem.cli.memory import drawing_memory
+from jaxem.cli.outputs import expect_new
 from jaxem.cli.requests import FRAMES_PER_SECOND
 from jaxem.cli.saved_results import load_model
 from jaxem.cli.tables import write_table
@@ -28,7 +29,7 @@ from jaxem.runtime.text import bytes_in_words
 MOST_IMAGES = 10**8
 
 
-def simulate(model: Path | None, num_images: int, seed: int, out: Path) -> int:
+def simulate(model: Path | None, num_images: int, seed: int, out: Path, *, overwrite: bool = False) -> int:
     """Write frames, and a table of the positions that they were drawn with."""
     as_count("num_images", num_images, at_least=1, at_most=MOST_IMAGES)
     as_seed(seed)
@@ -38,7 +39,11 @@ def simulate(model: Path | None, num_images: int, seed: int, out: Path) -> int:
     if needed > available_memory():
         problem = f"{num_images} needs {bytes_in_words(needed)} of memory, more than is free."
         raise ArgumentValueError("num_images", problem)
-    check_frames_output(out, range(num_images), channels=None if given is None else given.num_channels)
+    channels = None if given is None else given.num_channels
+    check_frames_output(out, range(num_images), channels=channels, overwrite=overwrite)
+    single = is_single_file(out)
+    table = out.with_name(f"{out.stem}-corners.csv") if single else out / "corners.csv"
+    expect_new([table], overwrite)
     if given is None:
         images, _, corners = demo_frames(seed, num_images)
         positions = Positions(corners)  # type: ignore[arg-type]
@@ -47,8 +52,6 @@ def simulate(model: Path | None, num_images: int, seed: int, out: Path) -> int:
         images, positions = np.asarray(drawn[0]), drawn[1]
     transforms = IDENTITY if given is None else given.transforms
     pixels = pixels_for(out, images, float(images.min()), float(images.max()))
-    single = is_single_file(out)
-    table = out.with_name(f"{out.stem}-corners.csv") if single else out / "corners.csv"
     with output_folder(table.parent) as folder:
         place = folder / out.name if single else folder
         write_frames(place, images, pixels, images.shape, range(num_images), FRAMES_PER_SECOND)

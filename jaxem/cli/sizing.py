@@ -14,6 +14,7 @@ from jaxem.assess.shape_fits import SizedFit
 from jaxem.cli.fitting import MOST_RESTARTS
 from jaxem.cli.frame_files import read_observed
 from jaxem.cli.long_running import choose_display
+from jaxem.cli.outputs import check_folder
 from jaxem.cli.progress import Display
 from jaxem.cli.requests import FrameChoice, Reporting, SizeRequest
 from jaxem.cli.text import describe_observed, warn
@@ -21,13 +22,16 @@ from jaxem.io.results import save
 from jaxem.runtime.arguments import as_count, as_seed, as_template_shape
 from jaxem.runtime.compilation_cache import cache_compiled_programs
 from jaxem.runtime.errors import ArgumentValueError
-from jaxem.runtime.files import check_output, output_folder
+from jaxem.runtime.files import output_folder
 from jaxem.runtime.remarks import Grade
 
+SIZE_FILES = ("sizes.csv", "sizes.npz", "sizes.png")
 MOST_SHOWN = 10  # rows of the table on the screen
 
 
-def size(choice: FrameChoice, request: SizeRequest, out: Path | None, reporting: Reporting) -> int:
+def size(
+    choice: FrameChoice, request: SizeRequest, out: Path | None, reporting: Reporting, *, overwrite: bool = False
+) -> int:
     """Choose a size for the frames that were chosen."""
     observed = read_observed(choice)
     images = observed.images
@@ -36,7 +40,7 @@ def size(choice: FrameChoice, request: SizeRequest, out: Path | None, reporting:
         as_count("num_restarts", request.num_restarts, at_least=1, at_most=MOST_RESTARTS)
     seed = as_seed(request.seed)
     if out is not None:
-        check_output(out)
+        check_folder(out, SIZE_FILES, overwrite)
     cache_compiled_programs()
     with choose_display(reporting, len(images)) as display:
         words = describe_observed(images, observed.weights, choice.path)
@@ -122,7 +126,7 @@ def _conclude(found: ShapeChoice, out: Path | None, display: Display) -> None:
             writer.writeheader()
             writer.writerows(rows)
         sizes_figure(found).savefig(folder / "sizes.png", dpi=DOTS_PER_INCH)
-    paths = [str(out / name) for name in ("sizes.csv", "sizes.npz", "sizes.png")]
+    paths = [str(out / name) for name in SIZE_FILES]
     display.note("wrote", f"wrote {', '.join(paths[:-1])} and {paths[-1]}", paths=paths)
 
 
