@@ -14,6 +14,7 @@ import jaxem
 from jaxem.assess.estimates import noise_correction
 from jaxem.assess.evaluation import evaluate
 from jaxem.assess.leave_one_out import leave_one_out
+from jaxem.assess.remarks import difference_remarks
 from jaxem.assess.residuals import residual_statistics
 from jaxem.assess.trust import LEAST_TRUST, calibrated, least_relative_contrast, trust
 from jaxem.model.frames import as_frames
@@ -222,3 +223,22 @@ def test_confidence_is_trusted_the_more_the_more_contrast_and_images_there_are()
     for count in (5, 20, 100, 400):
         np.testing.assert_allclose(trust(np.float64(least_relative_contrast(count)), np.float64(count)), LEAST_TRUST)
     assert least_relative_contrast(10**6) == least_relative_contrast(400)
+
+
+def test_places_that_the_others_do_not_confirm_are_named(planted):
+    images, _, _, fit = planted
+    claims = jax.device_get(jaxem.assess_fit(images, fit))
+    counted = np.ones(len(images), bool)
+    assert list(difference_remarks(claims.located.corners, claims.located, counted)) == []
+    moved = np.array(claims.located.corners)
+    moved[[3, 5, 7]] += 1
+    counted[5] = False
+    (remark,) = difference_remarks(moved, claims.located, counted)
+    assert (remark.code, remark.grade) == ("places-differ", Grade.NOTE)
+    assert f"In 2 frames of {len(images) - 1} (3, 7) the other frames" in remark.text
+    assert remark.effect == pytest.approx(2 / (len(images) - 1))
+    (remark,) = difference_remarks(moved, claims.located._replace(present=np.arange(len(images)) != 3), counted)
+    assert "In 1 frame of" in remark.text
+    found = jaxem.fit_restarts(jax.random.key(0), images, (4, 5), num_restarts=1)
+    report = jaxem.Report(found._replace(best=found.best._replace(corners=moved)), claims)
+    assert "places-differ" in [one.code for one in report.remarks()]

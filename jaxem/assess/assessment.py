@@ -13,7 +13,14 @@ import numpy as np
 
 from jaxem.assess.detection import DetectionTest, nothing_tested
 from jaxem.assess.evaluation import evaluate
-from jaxem.assess.remarks import contrast_remarks, evidence_remarks, place_remarks, residual_remarks, test_remarks
+from jaxem.assess.remarks import (
+    contrast_remarks,
+    difference_remarks,
+    evidence_remarks,
+    place_remarks,
+    residual_remarks,
+    test_remarks,
+)
 from jaxem.assess.residuals import ResidualStatistics
 from jaxem.model.params import Params
 from jaxem.model.predict import Located
@@ -92,7 +99,10 @@ class Report(NamedTuple):
 
     def remarks(self) -> list[Remark]:
         """All that there is to know and to doubt, each once."""
-        by_code = {remark.code: remark for remark in [*self.found.remarks(), *self.assessment.remarks()]}
+        located, counted = self.assessment.located, np.isfinite(self.assessment.residuals.by_image)
+        differences = difference_remarks(np.asarray(self.best.corners), located, counted)
+        every = [*self.found.remarks(), *self.assessment.remarks(), *differences]
+        by_code = {remark.code: remark for remark in every}
         return sorted(by_code.values(), key=lambda remark: remark.grade != Grade.WARNING)
 
     def warnings(self) -> list[str]:

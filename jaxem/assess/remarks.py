@@ -97,6 +97,21 @@ def place_remarks(located: Located, counted: np.ndarray) -> Iterator[Remark]:
         )
 
 
+def difference_remarks(fitted: np.ndarray, located: Located, counted: np.ndarray) -> Iterator[Remark]:
+    """Which images the fit has where the other images do not see the template: by their own noise, it may be."""
+    if located.present is not None:
+        counted = counted & np.asarray(located.present)
+    numbers = np.flatnonzero(counted & (np.asarray(fitted) != np.asarray(located.corners)).any(axis=1))
+    if len(numbers):
+        yield note(
+            "places-differ",
+            f"In {plural(len(numbers), 'frame')} of {counted.sum()} "
+            f"({listed([str(number) for number in numbers], MOST_LISTED)}) the other frames put the template elsewhere "
+            f"than the fit does, which has seen these frames' own noise; the places that are reported are the others'.",
+            len(numbers) / counted.sum(),
+        )
+
+
 def contrast_remarks(found: float, num_positions: int, num_images: int) -> Iterator[Remark]:
     """Whether the template stands out of the noise, its own noise left out."""
     least = 2 * math.log(num_positions)
