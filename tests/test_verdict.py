@@ -75,3 +75,4 @@ def test_the_sentence_says_found_only_where_there_is_no_warning():
     assert said(0.001, warning("a", "A.")).startswith("Do not believe this yet, there is a warning; ")
     assert said(0.001, *[warning("a", "A.")] * 2).startswith("Do not believe this yet, there are warnings; ")
     assert said(0.3).startswith("Not found: ")
+    assert said(0.06).startswith("Not shown: ")

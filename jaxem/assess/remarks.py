@@ -52,7 +52,8 @@ def test_remarks(test: DetectionTest, located: Located) -> Iterator[Remark]:
         yield note(
             "parts-disagree",
             f"There is something that repeats in the frames (p = {p_value:.2g}), but templates fitted to parts of them "
-            f"agree on the place in {100 * agreement:.0f} % only. More frames would help.",
+            f"agree on the place in {100 * agreement:.0f} % only. More frames would help, unless a frame shows it more "
+            f"than once.",
             agreement,
         )
     else:

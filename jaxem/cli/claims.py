@@ -22,6 +22,7 @@ from jaxem.search.restarts import DEFAULT_SEARCH, Restarts
 # Of so few pixels the test takes less time than compiling it does, and is made beside the search.
 FEW_PIXELS = 2**22
 TEST_KEY = 1  # what the key of the search is folded with for the test
+SMALL_P_VALUE = 0.2  # above which it would be wrong to say that more frames may show something
 
 
 class FittedFrames(NamedTuple):
@@ -157,8 +158,9 @@ def verdict(report: Report, remarks: list[Remark]) -> str:
     assessment = report.assessment
     located, p_value = assessment.located, float(assessment.test.p_value)
     if test_failed(assessment):
+        found, better = ("Not shown", "hardly better") if p_value < SMALL_P_VALUE else ("Not found", "no better")
         return (
-            f"Not found: what was fitted explains frames that it has not seen no better than noise does "
+            f"{found}: what was fitted explains frames that it has not seen {better} than noise does "
             f"(noise alone would look like this in {_in_a_hundred(p_value)} of 100 cases)."
         )
     counted = np.isfinite(assessment.residuals.by_image)
