@@ -232,3 +232,27 @@ def test_every_result_class_of_the_library_is_known():
         jaxem.Recoverability,
     }
     assert classes - {jaxem.OddFrames, jaxem.Remark, jaxem.Recoverability} == set(results.KINDS.values())
+
+
+def test_results_print_in_a_few_lines(found):
+    images, restarts = found
+    claims = jaxem.assess_fit(images, restarts)
+    report = jaxem.Report(restarts, claims)
+    params = restarts.best.params
+    for result in (report, restarts, restarts.best, restarts.runs, claims, claims.located, claims.test, params,
+                   restarts.diagnostics, jaxem.annealing(), jaxem.e_step(images, params)):  # fmt: skip
+        lines = repr(result).splitlines()
+        assert len(lines) <= 5
+        assert max(map(len, lines)) <= 100
+        assert lines[0].startswith(f"{type(result).__name__}(")
+        assert "None" not in repr(result)
+    assert f"noise_scale={float(params.noise_scale):.7g}" in repr(params)
+    height, width = params.template.shape
+    assert f"Params(template=f32[{height},{width}], background=f32[" in repr(params)
+    assert f"status={jaxem.Status(int(restarts.best.status)).name}" in repr(restarts.best)
+    assert f"status=i32[{len(restarts.runs.elbo)}]" in repr(restarts.runs)
+    told = []
+    jax.jit(lambda fit: told.append(repr(fit)) or fit.elbo)(restarts.best)
+    assert "elbo=f32[]" in told[0]
+    assert "status=i32[]" in told[0]
+    assert repr(jaxem.Params(1, 2.5, [3], None)) == "Params(template=1, background=2.5, noise_scale=[3])"

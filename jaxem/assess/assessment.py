@@ -24,6 +24,7 @@ from jaxem.assess.remarks import (
 from jaxem.assess.residuals import ResidualStatistics
 from jaxem.model.params import Params
 from jaxem.model.predict import Located
+from jaxem.ops.printing import short_repr
 from jaxem.runtime.remarks import Grade, Remark
 from jaxem.search.restarts import Restarts
 from jaxem.solvers.diagnostics import Diagnostics
@@ -56,6 +57,9 @@ class Assessment(NamedTuple):
     test: DetectionTest
     num_positions: jax.Array
 
+    def __repr__(self) -> str:
+        return short_repr(self)
+
     def remarks(self) -> list[Remark]:
         """What there is to know of the result, and reasons not to believe it; of a finished one, not while tracing."""
         counted = np.isfinite(self.residuals.by_image)
@@ -81,6 +85,9 @@ class Report(NamedTuple):
 
     found: Restarts
     assessment: Assessment
+
+    def __repr__(self) -> str:
+        return short_repr(self)
 
     @property
     def best(self) -> Fit:

@@ -22,6 +22,7 @@ from jaxem.model.statistics import PosteriorSummary
 from jaxem.model.steps import posterior
 from jaxem.model.workspace import center, make_workspace, with_own_spectra, with_spectra_of_mean
 from jaxem.ops.batching import over_batches, unbatch
+from jaxem.ops.printing import short_repr
 from jaxem.ops.validation import as_key
 from jaxem.ops.windows import Shape
 from jaxem.runtime.compilation import jit
@@ -63,6 +64,9 @@ class DetectionTest(NamedTuple):
     gains: jax.Array
     corners: jax.Array
     parts: jax.Array
+
+    def __repr__(self) -> str:
+        return short_repr(self)
 
 
 def nothing_tested(num_images: int, dtype: Any) -> DetectionTest:

@@ -12,6 +12,7 @@ import numpy as np
 
 from jaxem.assess.odd_findings import Findings, Shape, join, look
 from jaxem.assess.odd_remarks import Names, describe
+from jaxem.ops.printing import short_repr
 from jaxem.runtime.remarks import Remark
 
 MOST_EXCLUDED = 1 / 3  # of the frames: where more are odd there is no rest that they are unlike
@@ -35,6 +36,9 @@ class OddFrames(NamedTuple):
     weights: np.ndarray | None
     remarks: list[Remark]
     findings: Findings
+
+    def __repr__(self) -> str:
+        return short_repr(self)
 
     @property
     def excluded(self) -> np.ndarray:

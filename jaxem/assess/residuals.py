@@ -18,6 +18,7 @@ from jaxem.model.params import Params
 from jaxem.model.workspace import Workspace
 from jaxem.ops import fourier
 from jaxem.ops.batching import over_batches, unbatch
+from jaxem.ops.printing import short_repr
 from jaxem.ops.windows import unroll, window_sums_in_stages
 
 SMALLEST_SHARE_OF_VARIANCE = 0.01  # a pixel without noise of its own counts as if it had so much of the mean
@@ -56,6 +57,9 @@ class ResidualStatistics(NamedTuple):
     by_image: jax.Array
     offsets: jax.Array
     edges: jax.Array
+
+    def __repr__(self) -> str:
+        return short_repr(self)
 
 
 class _Sums(NamedTuple):

@@ -14,6 +14,7 @@ import numpy as np
 
 from jaxem.assess.shape_fits import SizedFit, SizedFits
 from jaxem.assess.shape_search import Shape, search_shapes
+from jaxem.ops.printing import short_repr
 from jaxem.ops.validation import as_images, as_key
 from jaxem.runtime.arguments import as_count, as_template_shape
 from jaxem.runtime.errors import ArgumentTypeError, ArgumentValueError
@@ -66,6 +67,9 @@ class ShapeChoice(NamedTuple):
     largest: np.ndarray
     num_images: np.ndarray
     is_complete: np.ndarray
+
+    def __repr__(self) -> str:
+        return short_repr(self)
 
     @property
     def shape(self) -> Shape:

@@ -14,6 +14,7 @@ import numpy as np
 
 from jaxem.model.images import CenteredImages
 from jaxem.ops import double_word
+from jaxem.ops.printing import short_repr
 from jaxem.ops.windows import Shape, positions_shape
 
 # A prior whose sum is off one by so many times the machine epsilon is taken as it is.
@@ -52,6 +53,9 @@ class Params(NamedTuple):
     absent: jax.Array | None = None
     opacity: jax.Array | None = None
 
+    def __repr__(self) -> str:
+        return short_repr(self)
+
 
 class Posterior(NamedTuple):
     """Where the template sits in each image, as probabilities (soft EM).
@@ -68,6 +72,9 @@ class Posterior(NamedTuple):
     probs: jax.Array
     log_evidence: jax.Array | None = None
     absent: jax.Array | None = None
+
+    def __repr__(self) -> str:
+        return short_repr(self)
 
 
 class Positions(NamedTuple):
@@ -90,6 +97,9 @@ class Positions(NamedTuple):
     template: jax.Array | None = None
     transform: jax.Array | None = None
     present: jax.Array | None = None
+
+    def __repr__(self) -> str:
+        return short_repr(self)
 
 
 def with_all_axes(params: Params) -> Params:

@@ -18,6 +18,7 @@ from jaxem.model.checks import as_params
 from jaxem.model.likelihood import Hypotheses, clean_images, hypotheses_of, positions_of
 from jaxem.model.params import Params, Positions, Posterior, with_all_axes
 from jaxem.model.whole_stack import e_step
+from jaxem.ops.printing import short_repr
 from jaxem.ops.windows import Shape
 from jaxem.runtime.compilation import jit
 
@@ -49,6 +50,9 @@ class Located(NamedTuple):
     transform: np.ndarray | None = None
     present: np.ndarray | None = None
     presence: np.ndarray | None = None
+
+    def __repr__(self) -> str:
+        return short_repr(self)
 
     @property
     def positions(self) -> Positions:

@@ -18,6 +18,7 @@ from jaxem.model.appearances import IDENTITY, as_transforms
 from jaxem.model.frames import Frames, as_frames
 from jaxem.model.params import Params, with_mean_outside
 from jaxem.model.workspace import Workspace, make_workspace
+from jaxem.ops.printing import short_repr
 from jaxem.ops.trees import entry, set_entry
 from jaxem.ops.validation import as_key
 from jaxem.ops.windows import Shape
@@ -56,6 +57,9 @@ class Restarts(NamedTuple):
     best: Fit
     runs: Fit
     diagnostics: Diagnostics
+
+    def __repr__(self) -> str:
+        return short_repr(self)
 
     def remarks(self) -> list[Remark]:
         """What there is to know of the best run, and reasons not to trust it; of a finished result.

@@ -22,6 +22,7 @@ from jaxem.model.objective import visible_weight
 from jaxem.model.params import Params, pseudo_counts, to_internal_units
 from jaxem.model.workspace import Workspace
 from jaxem.ops import fourier
+from jaxem.ops.printing import short_repr
 from jaxem.ops.windows import coverage_in_stages, roll_up
 from jaxem.runtime.remarks import Remark, warning
 from jaxem.runtime.text import plural
@@ -64,6 +65,9 @@ class Diagnostics(NamedTuple):
     contrast: jax.Array
     num_hidden: jax.Array
     at_noise_floor: jax.Array
+
+    def __repr__(self) -> str:
+        return short_repr(self)
 
 
 def diagnose(

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from enum import IntEnum
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
+import numpy as np
 
 from jaxem.model.params import Params, Positions
+from jaxem.ops.printing import short_repr
 
 
 class Status(IntEnum):
@@ -79,6 +81,17 @@ class Fit(NamedTuple):
     best_transform: jax.Array | None = None
     present: jax.Array | None = None
     transforms: jax.Array | None = None
+
+    def __repr__(self) -> str:
+        return short_repr(self)
+
+    def printed(self) -> tuple[Any, ...]:
+        """The fields for people: a status by its name."""
+        known = isinstance(self.status, (jax.Array, np.ndarray, np.generic)) and self.status.ndim == 0
+        if not known or isinstance(self.status, jax.core.Tracer):
+            return self
+        status: Any = Status(int(self.status))
+        return self._replace(status=status)
 
     @property
     def positions(self) -> Positions:

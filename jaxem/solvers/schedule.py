@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
+from jaxem.ops.printing import short_repr
 from jaxem.ops.validation import as_real_array
 from jaxem.runtime.arguments import as_count, as_fraction
 from jaxem.runtime.errors import ArgumentTypeError, ArgumentValueError
@@ -33,6 +34,9 @@ class Schedule(NamedTuple):
 
     inverse_temperature: jax.Array
     prior_smoothing: jax.Array
+
+    def __repr__(self) -> str:
+        return short_repr(self)
 
     @property
     def num_steps(self) -> int:
