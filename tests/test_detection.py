@@ -9,6 +9,7 @@ from problems import random_params, sample
 import jaxem
 from jaxem.assess.detection import _count_alike, nothing_tested
 from jaxem.assess.normal_scores import normal_scores
+from jaxem.assess.remarks import test_remarks as remarks_of_test
 from jaxem.model.frames import Frames
 from jaxem.model.likelihood import Hypotheses
 from jaxem.runtime.remarks import Grade
@@ -95,5 +96,11 @@ def test_a_template_that_noisy_pixels_have_drawn_is_not_where_the_test_finds_one
         codes = {remark.code for remark in claims.remarks() if remark.grade == Grade.WARNING}
         assert ("test-disagrees" in codes) == spoilt
         assert (np.mean((np.asarray(found.best.corners) == corners).all(axis=1)) > 0.9) != spoilt
+    corners = np.tile([[0, 0], [0, 12], [12, 0], [12, 12]], (20, 1)).astype(np.int32)
+    test = test._replace(corners=corners, parts=np.zeros(80, np.int32))
+    opposite = claims.located._replace(corners=(corners + 12) % 24)
+    (remark,) = remarks_of_test(test, opposite, (np.inf, np.inf))  # four shifts, where there is but one round the edges
+    assert remark.code == "test-disagrees"
+    assert list(remarks_of_test(test, opposite, (24, 24))) == []
     untold = claims._replace(test=nothing_tested(80, np.float32))
     assert not {"test-disagrees", "no-template"} & {remark.code for remark in untold.remarks()}

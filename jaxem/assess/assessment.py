@@ -64,12 +64,23 @@ class Assessment(NamedTuple):
         """What there is to know of the result, and reasons not to believe it; of a finished one, not while tracing."""
         counted = np.isfinite(self.residuals.by_image)
         return [
-            *test_remarks(self.test, self.located),
+            *test_remarks(self.test, self.located, self._periods),
             *place_remarks(self.located, counted),
             *contrast_remarks(float(self.contrast), int(self.num_positions), int(counted.sum())),
             *residual_remarks(self.residuals, self.standard_errors.template.shape),
             *evidence_remarks(self.located, self.residuals),
         ]
+
+    @property
+    def _periods(self) -> tuple[float, float]:
+        """After how many rows and columns a place is the same, where windows go round the edges."""
+        errors = self.standard_errors
+        image = np.shape(errors.background)[:2]
+        rows, columns = (
+            size if size == positions else np.inf
+            for size, positions in zip(image, np.shape(errors.prior)[-2:], strict=True)
+        )
+        return rows, columns
 
 
 class Report(NamedTuple):

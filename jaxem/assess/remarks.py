@@ -38,8 +38,11 @@ WORST_WINDOW = (5.0, 8.0)
 UNLIKE_NOISE = 1.5
 
 
-def test_remarks(test: DetectionTest, located: Located) -> Iterator[Remark]:
-    """Whether there is a template at all, and whether it is where the fit says."""
+def test_remarks(test: DetectionTest, located: Located, periods: tuple[float, float]) -> Iterator[Remark]:
+    """Whether there is a template at all, and whether it is where the fit says.
+
+    Periods are after how many rows and columns a place is the same, infinite where windows do not go round the edges.
+    """
     p_value, agreement = float(test.p_value), float(test.agreement)
     if p_value > LARGEST_P_VALUE:
         yield warning(
@@ -57,7 +60,7 @@ def test_remarks(test: DetectionTest, located: Located) -> Iterator[Remark]:
             agreement,
         )
     else:
-        share = _share_confirmed(test, located)
+        share = _share_confirmed(test, located, periods)
         if share < LEAST_CONFIRMED:
             yield warning(
                 "test-disagrees",
@@ -69,7 +72,7 @@ def test_remarks(test: DetectionTest, located: Located) -> Iterator[Remark]:
             )
 
 
-def _share_confirmed(test: DetectionTest, located: Located) -> float:
+def _share_confirmed(test: DetectionTest, located: Located, periods: tuple[float, float]) -> float:
     """In how many images a fit puts the template where the test does, but for one shift of each part; NaN: unknown.
 
     One image of each part always is, and is not counted. Of several templates and transforms nothing is known.
@@ -81,6 +84,7 @@ def _share_confirmed(test: DetectionTest, located: Located) -> float:
     for part in range(int(np.max(test.parts)) + 1):
         inside = shown & (np.asarray(test.parts) == part)
         shifts = (np.asarray(located.corners) - np.asarray(test.corners))[inside]
+        shifts = np.where(np.isfinite(periods), np.mod(shifts, periods), shifts)
         confirmed += max(np.unique(shifts, axis=0, return_counts=True)[1], default=1) - 1
         counted += max(len(shifts) - 1, 0)
     return confirmed / counted if counted else math.nan
