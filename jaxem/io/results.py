@@ -114,8 +114,8 @@ def load(path: str | os.PathLike[str]) -> Any:
         >>> with tempfile.TemporaryDirectory() as folder:
         ...     path = pathlib.Path(folder, "positions.npz")
         ...     jaxem.save(path, jaxem.Positions(np.array([[2, 3]], "int32")))
-        ...     jaxem.load(path)
-        Positions(corners=array([[2, 3]], dtype=int32), log_joint=None, template=None, transform=None, present=None)
+        ...     jaxem.load(path).corners
+        array([[2, 3]], dtype=int32)
 
     Source: NumPy's NEP 1, the ``.npy`` format.
     """

@@ -1,4 +1,7 @@
-"""How results print: by the shapes of their arrays and the values of their numbers, not by thousands of pixels."""
+"""How results print: by the shapes of their arrays and the values of their numbers, not by thousands of pixels.
+
+Imports no JAX.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +9,6 @@ import enum
 import textwrap
 from typing import Any
 
-import jax
 import numpy as np
 
 LINE_LENGTH, MOST_LINES = 100, 5
@@ -39,15 +41,22 @@ def _brief(value: Any, depth: int) -> str:
     if isinstance(value, enum.Enum):
         return value.name
     if hasattr(value, "dtype") and hasattr(value, "shape"):
-        is_known = isinstance(value, (jax.Array, np.ndarray, np.generic)) and value.ndim == 0
-        is_known = is_known and not isinstance(value, jax.core.Tracer)
-        return f"{value.item():.7g}" if is_known and value.dtype.kind == "f" else _of_array(value, is_known)
-    return repr(value) if not isinstance(value, float) else f"{value:.7g}"
+        number = _number(value)
+        return _of_shape(value) if number is None else _brief(number, depth)
+    return f"{value:.7g}" if isinstance(value, float) else repr(value)
 
 
-def _of_array(array: Any, is_known: bool) -> str:
-    if is_known:
-        return str(array.item())
+def _number(array: Any) -> Any:
+    """The one number of an array; None where there are several, or it is being traced."""
+    if array.shape or not hasattr(array, "__array__"):
+        return None
+    try:
+        return np.asarray(array).item()
+    except TypeError:
+        return None
+
+
+def _of_shape(array: Any) -> str:
     name = str(array.dtype)
     kind = name.rstrip("0123456789")
     return f"{KINDS.get(kind, kind)}{name[len(kind) :]}[{','.join(map(str, array.shape))}]"
