@@ -134,6 +134,8 @@ def wrong(tmp_path, name):
         "no template": ([good, "--template-shape", "0", "5", "--out", out], r"--template-shape .*\(0, 5\)"),
         "half a shape": ([good, "--out", out, "--template-shape", "4"], "--template-shape must be two .* but is '4'"),
         "one number": ([good, "--template-shape", "4", "--out", out], "--template-shape must be two .* but is '4'"),
+        "no number": ([good, "--template-shape", "--out", out], "--template-shape must be two .* but is '--out'"),
+        "half of it in words": ([good, "--template-shape", "4xa", "--out", out], "must be two .* but is '4xa'"),
         "no shape at all": ([good, "--out", out, "--template-shape"], "--template-shape.*2 arguments"),
         "three numbers": ([good, "--out", out, "--template-shape=4x5x6"], "must be two .* but is '4x5x6'"),
         "too large in one word": ([good, "--out", out, "--template-shape", "40x50"], r"--template-shape .*\(40, 50\)"),

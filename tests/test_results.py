@@ -251,6 +251,10 @@ def test_results_print_in_a_few_lines(found):
     assert f"Params(template=f32[{height},{width}], background=f32[" in repr(params)
     assert f"status={jaxem.Status(int(restarts.best.status)).name}" in repr(restarts.best)
     assert f"status=i32[{len(restarts.runs.elbo)}]" in repr(restarts.runs)
+    assert "status=99," in repr(restarts.best._replace(status=np.int32(99)))
+    gone = jnp.float32(1) + 1
+    gone.delete()
+    assert "elbo=f32[]" in repr(restarts.best._replace(elbo=gone))
     told = []
     jax.jit(lambda fit: told.append(repr(fit)) or fit.elbo)(restarts.best)
     assert "elbo=f32[]" in told[0]

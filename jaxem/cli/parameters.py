@@ -53,11 +53,11 @@ def with_pairs(words: Sequence[str]) -> list[str]:
             continue
         if equals:
             rest.insert(0, value)
-        size = re.split("[x*,\N{MULTIPLICATION SIGN}]", rest[0], flags=re.IGNORECASE) if rest else []
-        if len(size) == 2:
-            found += size
+        size = re.fullmatch(r"(\d+)[xX*,\N{MULTIPLICATION SIGN}](\d+)", rest[0]) if rest else None
+        if size is not None:
+            found += size.groups()
             rest.pop(0)
-        elif len(rest) == 1 or (len(rest) > 1 and rest[1].startswith("--")):
+        elif len(rest) == 1 or any(word.startswith("--") for word in rest[:2]):
             problem = f"must be two whole numbers as in 60 40, but is {rest[0]!r}."
             raise ArgumentValueError(SIZES[option], problem)
     return found

@@ -41,18 +41,18 @@ def _brief(value: Any, depth: int) -> str:
     if isinstance(value, enum.Enum):
         return value.name
     if hasattr(value, "dtype") and hasattr(value, "shape"):
-        number = _number(value)
+        number = number_of(value)
         return _of_shape(value) if number is None else _brief(number, depth)
     return f"{value:.7g}" if isinstance(value, float) else repr(value)
 
 
-def _number(array: Any) -> Any:
-    """The one number of an array; None where there are several, or it is being traced."""
-    if array.shape or not hasattr(array, "__array__"):
+def number_of(array: Any) -> Any:
+    """The one number of an array; None where there are several, or none that is known: traced, or given away."""
+    if np.ndim(array) or not hasattr(array, "__array__"):
         return None
     try:
         return np.asarray(array).item()
-    except TypeError:
+    except (TypeError, RuntimeError):
         return None
 
 

@@ -6,10 +6,9 @@ from enum import IntEnum
 from typing import Any, NamedTuple
 
 import jax
-import numpy as np
 
 from jaxem.model.params import Params, Positions
-from jaxem.ops.printing import short_repr
+from jaxem.ops.printing import number_of, short_repr
 
 
 class Status(IntEnum):
@@ -87,10 +86,8 @@ class Fit(NamedTuple):
 
     def printed(self) -> tuple[Any, ...]:
         """The fields for people: a status by its name."""
-        known = isinstance(self.status, (jax.Array, np.ndarray, np.generic)) and self.status.ndim == 0
-        if not known or isinstance(self.status, jax.core.Tracer):
-            return self
-        status: Any = Status(int(self.status))
+        number = number_of(self.status)
+        status: Any = Status(number) if number in list(Status) else self.status
         return self._replace(status=status)
 
     @property
