@@ -8,12 +8,11 @@ from __future__ import annotations
 import math
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from jaxem.model.likelihood import Hypotheses, hypotheses_of
 from jaxem.model.params import num_hypotheses
-from jaxem.model.workspace import Workspace
+from jaxem.model.workspace import ImageTotals
 from jaxem.solvers.result import Fit
 
 # Annealing has lost the template where the posteriors' entropy is more than this share of that of a uniform one.
@@ -35,23 +34,29 @@ def is_lost(best: Fit) -> jax.Array:
     return best.entropy > LOST_ENTROPY_SHARE * math.log(num_hypotheses(best.params))
 
 
-def explains_little(best: Fit, workspace: Workspace) -> jax.Array:
+def explains_little(best: Fit, scale: jax.Array, totals: ImageTotals) -> jax.Array | bool:
     """Whether a template that is large for so few images explains no more of them than it would of noise.
 
     In squares of the noise scale, summed over an image: what the images differ by from their mean, and from the model.
+
+    Args:
+        best: the fit.
+        scale: the unit of the centred images, in pixel values.
+        totals: of the images.
     """
     if best.params.template.size < PIXELS_PER_IMAGE * len(best.corners):
-        return jnp.bool_(False)
-    images, totals = workspace.images, workspace.totals
-    noise = (best.params.noise_scale / images.scale) ** 2
-    num_pixels = totals.num_pixels.high / totals.num_images
-    explained = jnp.sum(totals.square_sum.high / totals.num_images / noise - num_pixels)
+        return False
+    noise = (best.params.noise_scale / scale) ** 2
+    explained = ((totals.square_sum.high / noise - totals.num_pixels.high) / totals.num_images).sum()
     return explained < LEAST_EXPLAINED * 2 * math.log(num_hypotheses(best.params))
 
 
-def needs_trials(best: Fit, workspace: Workspace) -> jax.Array:
-    """Whether crops are tried: where annealing has lost the template, and always where few images make it uncertain."""
-    return is_lost(best) | explains_little(best, workspace) | (len(best.corners) <= FEW_IMAGES)
+def needs_trials(best: Fit, scale: jax.Array, totals: ImageTotals) -> jax.Array | bool:
+    """Whether crops are tried: where annealing has lost the template, and always where few images make it uncertain.
+
+    Traced, or of NumPy arrays, which compile nothing.
+    """
+    return is_lost(best) | explains_little(best, scale, totals) | (len(best.corners) <= FEW_IMAGES)
 
 
 def is_higher(one: Fit, other: Fit) -> jax.Array:

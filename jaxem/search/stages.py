@@ -251,7 +251,9 @@ class StagedSearch:
         is_split = jnp.bool_(False) if self.starts.is_split is None else self.starts.is_split
         is_changed = jnp.any(begin.template != best.params.template)
         needs_change = (kind >= StageKind.RESEED) & (kind < StageKind.CONVERGE)
-        active = (~needs_loss | needs_trials(best, self.workspace)) & ((kind != StageKind.SPLIT) | is_split)
+        active = (~needs_loss | needs_trials(best, self.workspace.images.scale, self.workspace.totals)) & (
+            (kind != StageKind.SPLIT) | is_split
+        )
         active = active & (~needs_change | is_changed)
         return self._em(stage).init(begin), active
 

@@ -57,7 +57,8 @@ class SearchTasks:
         """All stages."""
         found = self._merged(self._of_kind(StageKind.ANNEAL), jax.device_get(self.nothing.found))
         trials = self._of_kind(StageKind.TRIAL)
-        if trials and needs_trials(found.best, self.workspace):
+        known = jax.device_get((self.workspace.images.scale, self.workspace.totals))
+        if trials and needs_trials(found.best, *known):
             found = self._try(trials, found)
         else:
             for number in trials:
