@@ -116,7 +116,7 @@ def test_what_should_be_doubted_is_said(tmp_path, capfd):
     assert "background pixels in every frame" in text
 
 
-def wrong(tmp_path, name):
+def wrong(tmp_path):
     good, out = tmp_path / "good.npy", tmp_path / "out"
     np.save(good, np.random.default_rng(0).random((3, 10, 12)))
     np.save(tmp_path / "complex.npy", np.ones((3, 10, 12), complex))
@@ -169,21 +169,24 @@ def wrong(tmp_path, name):
             [good, *shape, "--out", out, "--checkpoint", tmp_path / "file"],
             "--checkpoint: cannot write to .*file",
         ),
-    }[name]
+    }
 
 
 WRONG = [
     "no frames", "empty folder", "complex", "large template", "no template", "half a shape", "text for a shape",
     "no restarts", "smoothing", "nan tolerance", "iterations", "seed", "large seed", "no output", "output in the way",
     "output below a file", "unknown option", "text for restarts", "far too many", "endless", "infinite smoothing",
-    "infinite tolerance", "a long name", "a long output",
+    "infinite tolerance", "a long name", "a long output", "one number", "no number", "half of it in words",
+    "no shape at all", "three numbers", "too large in one word",
     "quiet and json", "resume alone", "checkpoints in the way",
 ]  # fmt: skip
 
 
 @pytest.mark.parametrize("name", WRONG)
 def test_a_mistake_gets_one_line_and_exit_code_2(tmp_path, capfd, name):
-    arguments, pattern = wrong(tmp_path, name)
+    mistakes = wrong(tmp_path)
+    assert mistakes.keys() == set(WRONG)
+    arguments, pattern = mistakes[name]
     before = sorted(tmp_path.rglob("*"))
     assert app.run(["fit", *map(str, arguments)]) == 2
     error = capfd.readouterr().err

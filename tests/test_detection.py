@@ -102,5 +102,9 @@ def test_a_template_that_noisy_pixels_have_drawn_is_not_where_the_test_finds_one
     (remark,) = remarks_of_test(test, opposite, (np.inf, np.inf))  # four shifts, where there is but one round the edges
     assert remark.code == "test-disagrees"
     assert list(remarks_of_test(test, opposite, (24, 24))) == []
+    round_edges = claims.standard_errors._replace(prior=np.zeros((24, 24)))
+    for errors, disagrees in ((claims.standard_errors, True), (round_edges, False)):
+        said = claims._replace(test=test, located=opposite, standard_errors=errors).remarks()
+        assert ("test-disagrees" in [remark.code for remark in said]) == disagrees
     untold = claims._replace(test=nothing_tested(80, np.float32))
     assert not {"test-disagrees", "no-template"} & {remark.code for remark in untold.remarks()}
