@@ -251,7 +251,8 @@ def test_a_checkpoint_is_of_one_mask_and_one_of_everything(files, told, capfd):
 
 def wrong(files, name):
     masks = {
-        "small mask": MASKS[:, :4], "few masks": MASKS[:5], "empty mask": 0 * MASKS, "flat mask": np.ones(3),
+        "small mask": MASKS[:, :4], "few masks": MASKS[:5], "few of few": MASKS[:5], "empty mask": 0 * MASKS,
+        "flat mask": np.ones(3),
         "support of another shape": np.ones((SIDE, SIDE + 1)), "empty support": np.zeros((SIDE, SIDE)),
         "small background": np.ones((4, 4)), "grey background": np.ones(IMAGE), "prior": np.ones((7, 9)),
         "text": np.array(["text"]), "nan": np.full(IMAGE, np.nan), "many noises": np.ones(3),
@@ -369,6 +370,7 @@ WRONG = [
     "no file", "no number", "no member", "small background", "grey background", "prior", "prior of another shape",
     "prior alone", "text", "nan", "many noises", "no noise", "negative noise", "absent without", "always absent",
     "wrapped", "large in colour", "no colour", "colour and grey", "pixels", "all nan",
+    "few of few",
 ]  # fmt: skip
 
 
