@@ -10,6 +10,7 @@ from __future__ import annotations
 import glob
 import operator
 import os
+from collections import Counter
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -20,7 +21,9 @@ import numpy as np
 from jaxem.io.pixels import GREYS, Wanted, as_wanted, native
 from jaxem.io.readers.folder import FolderSource, frames_in, natural_order
 from jaxem.io.readers.formats import ACCEPTED, FramesError, Source, is_zarr, open_files, open_source
+from jaxem.io.readers.planes import axis_note, check_axes, with_channels
 from jaxem.io.readers.source import cannot_open, check_claim, check_memory, nbytes, not_finite
+from jaxem.runtime.text import listed, plural
 
 BLOCK = 2**26  # bytes read at a time
 
@@ -35,6 +38,7 @@ def read_frames(
     every: int = 1,
     grey: str = "luma",
     colour: bool = False,
+    channel: int | None = None,
     nan_missing: bool = False,
 ) -> np.ndarray:
     """Read a stack of frames (K, H, W), or with channels (K, H, W, C).
@@ -51,6 +55,8 @@ def read_frames(
         grey: how colour becomes grey: "luma", .299 red + .587 green + .114 blue; "mean" of the three; or one of
             them, "red", "green" or "blue".
         colour: keep the channels instead: red, green and blue, or those of an array (K, H, W, C), whatever they are.
+        channel: of several channels that are no colours, or of several that follow each other as frames, the number of
+            the one to take, counted from 0.
         nan_missing: let NaN pass, as pixels that were not observed.
 
     Returns:
@@ -72,23 +78,25 @@ def read_frames(
         ((3, 10, 12), (2, 4, 5))
     """
     return read_part(
-        path, crop=crop, frames=frames, every=every, grey=grey, colour=colour, nan_missing=nan_missing
+        path, crop=crop, frames=frames, every=every, grey=grey, colour=colour, channel=channel, nan_missing=nan_missing
     ).images
 
 
 class Part(NamedTuple):
     """Frames that were read, and which part of the file they are.
 
-    =======  =================================================
+    =======  ==================================================================
     field    meaning
-    =======  =================================================
+    =======  ==================================================================
     images   the frames
     numbers  theirs in the file
     total    how many frames the file holds
     rows     of the file's frames those that were taken
     columns  likewise
     size     (height, width) of the file's frames
-    =======  =================================================
+    names    of the files that hold one frame each, those of these frames
+    notes    what people should be told of how the file was read, sentences
+    =======  ==================================================================
     """
 
     images: np.ndarray
@@ -97,6 +105,8 @@ class Part(NamedTuple):
     rows: slice
     columns: slice
     size: tuple[int, ...]
+    names: tuple[str, ...] | None = None
+    notes: tuple[str, ...] = ()
 
 
 def read_part(
@@ -107,6 +117,7 @@ def read_part(
     every: int = 1,
     grey: str = "luma",
     colour: bool = False,
+    channel: int | None = None,
     nan_missing: bool = False,
 ) -> Part:
     """`read_frames`, with which part of the file that is."""
@@ -118,25 +129,48 @@ def read_part(
     opened: AbstractContextManager[Source]
     if isinstance(place, Path):
         opened = open_source(place, name, whole_grey=grey == "luma" and not colour, nan_missing=nan_missing)
-        chosen = None
+        chosen, names = None, None
     else:
         place, files = place[0], place[1]
         chosen, in_folder = range(*slice(first, last, step).indices(len(files))), len(files)
         _check_some(chosen, len(files), place, frames, every)
-        opened = open_files([files[number] for number in chosen], nan_missing=nan_missing)
+        taken = [files[number] for number in chosen]
+        opened, names = open_files(taken, nan_missing=nan_missing), tuple(file.name for file in taken)
         first, last, step = None, None, 1
-    with opened as source:
+    with opened as whole_source:
+        source = with_channels(whole_source, place, channel, colour)
         total = source.shape[0]
         if hasattr(source, "count") and min(first or 0, last or 0) < 0:  # only decoding tells how many there are
             total = source.count()
         numbers = range(*slice(first, last, step).indices(total))
         shape = _check_shape(source, place, colour)
         _check_some(numbers, total, place, frames, every)
+        _check_whole(source, place, numbers, last)
+        check_axes(source, place, numbers, colour)
         rows, columns = _cut(crop, shape[1:3], place)
         images = _read(source, place, numbers, rows, columns, wanted)
+        notes = (*source.about.notes, *filter(None, [axis_note(source, numbers), _colour_note(source, images, grey)]))
     if chosen is not None:
         numbers, total = chosen, in_folder
-    return Part(images, numbers, total, rows, columns, shape[1:3])
+    return Part(images, numbers, total, rows, columns, shape[1:3], names, notes)
+
+
+def _check_whole(source: Source, path: Path, numbers: range, last: int | None) -> None:
+    """Of a recording that was cut short take what is asked for, if it is there, and nothing if all is."""
+    whole = source.about.num_whole
+    if whole is not None and (last is None or numbers[-1] >= whole):
+        claimed = f", of {source.shape[0]} that it tells of" if source.shape[0] > whole else ""
+        raise FramesError(
+            f"{path} was cut short: {plural(whole, 'frame')} are whole{claimed}; --frames 0:{whole} reads them."
+        )
+
+
+def _colour_note(source: Source, images: np.ndarray, grey: str) -> str | None:
+    """That colour has become grey, which nobody may want."""
+    if len(source.shape) == 4 and source.shape[3] > 1 and images.ndim == 3:
+        how = "by luma" if grey == "luma" else "as the mean of its channels" if grey == "mean" else f"as its {grey}"
+        return f"colour has become grey, {how}; --colour keeps it"
+    return None
 
 
 def _read(source: Source, path: Path, numbers: range, rows: slice, columns: slice, wanted: Wanted) -> np.ndarray:
@@ -201,7 +235,7 @@ def locate(path: str | os.PathLike[str]) -> tuple[Any, str | None]:
             if name is not None:
                 raise FramesError(f"{place} holds no arrays with names; leave out ::{name}.")
             files = frames_in(place)
-            what = "holds no PNG or TIFF files, nor JPEG; give the folder that holds the frames"
+            what = f"holds no pictures{_others(place)}; give the folder or the file that holds the frames"
         elif os.path.lexists(place):
             os.stat(place)  # says what is wrong with the link
             raise FramesError(f"{place} cannot be opened.")
@@ -216,6 +250,12 @@ def locate(path: str | os.PathLike[str]) -> tuple[Any, str | None]:
     if not files:
         raise FramesError(f"{place} {what} itself.")
     return (place, files), None
+
+
+def _others(folder: Path) -> str:
+    """What a folder without pictures holds instead."""
+    kinds = Counter(file.suffix for file in folder.iterdir() if file.suffix and not file.name.startswith("."))
+    return ", but " + listed([f"{count} of {suffix}" for suffix, count in kinds.most_common()], 3) if kinds else ""
 
 
 def _choice(frames: Sequence[int | None] | None, every: int) -> tuple[int | None, int | None, int]:
@@ -248,9 +288,14 @@ def _check_shape(source: Source, path: Path, colour: bool) -> tuple[int, ...]:
         raise FramesError(f"{path} must hold real numbers, but holds {source.dtype}.")
     if colour and (len(shape) == 3 or shape[-1:] == (1,)) and not isinstance(source, FolderSource):
         raise _no_channels(path, shape)
-    if len(shape) != 3 and not (len(shape) == 4 and (colour or shape[-1] in (1, 3, 4))):
-        remedy = " Save one frame as frame[None]." if len(shape) == 2 else ""
+    if len(shape) not in (3, 4):
+        remedy = " Save one frame as x[None], and signals (K, W) as x[:, None, :]." if len(shape) == 2 else ""
         raise FramesError(f"{path} must hold a stack (K, H, W), images first, but its shape is {shape}.{remedy}")
+    if len(shape) == 3 and shape[2] in (3, 4) and min(shape[:2]) > shape[2] and not isinstance(source, FolderSource):
+        raise FramesError(
+            f"{path} holds one colour picture, as its shape {shape} tells, and a stack (K, H, W) or (K, H, W, "
+            f"{shape[2]}) is wanted; frames that are so narrow indeed may be saved as x[..., None]."
+        )
     if 0 in shape:
         raise FramesError(f"{path} holds no pixels: its shape is {shape}.")
     return shape

@@ -3,20 +3,31 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from jaxem.io.readers.pictures import JPEG_MAGIC, PNG_MAGIC, read_jpeg, read_png
-from jaxem.io.readers.source import FramesError, not_finite, reading, regular_size
+from jaxem.io.readers.elsewhere import name_of
+from jaxem.io.readers.pictures import open_picture
+from jaxem.io.readers.source import About, FramesError, not_finite, reading, regular_size
 from jaxem.io.readers.tiff import read_single_tiff
+from jaxem.runtime.text import plural
 
 TIFF_MAGIC = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
-SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff")
+SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".webp", ".bmp", ".pgm", ".ppm", ".pnm")
+PICTURES = ("PNG", "JPEG", "TIFF", "WebP", "BMP", "PGM", "PPM")
 COMPLAINT = "cannot be read as an image ({}); remove or replace it."
+
+
+class Image(NamedTuple):
+    """The pixels in a file of one frame, (H, W) or (H, W, C), and what it says of them."""
+
+    pixels: np.ndarray
+    about: About
 
 
 @dataclass
@@ -27,9 +38,17 @@ class FolderSource:
     nan_missing: bool = False
     first: np.ndarray = field(init=False)
     stored_bytes: int | None = None  # each file is held against its own size
+    noted: Counter[str] = field(default_factory=Counter)  # of how many files something is to be said
+    is_colour: bool = True
 
     def __post_init__(self) -> None:
-        self.first = read_image(self.files[0], self.nan_missing)
+        self.first = self._pixels(self.files[0])
+
+    @property
+    def about(self) -> About:
+        many = len(self.files) > 1
+        notes = [f"{plural(count, 'frame')}: {note}" if many else note for note, count in self.noted.items()]
+        return About(is_colour=self.is_colour, notes=tuple(notes))
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -41,19 +60,31 @@ class FolderSource:
 
     def read(self, numbers: range, rows: slice, columns: slice) -> np.ndarray:
         frames = [self._read_one(number)[rows, columns] for number in numbers]
-        if any(frame.ndim == 3 for frame in frames):  # grey among colour: three equal channels
+        if len({frame.shape[2:] for frame in frames}) > 1:  # grey among colour: three equal channels
             frames = [frame[..., :3] if frame.ndim == 3 else np.stack([frame] * 3, axis=-1) for frame in frames]
         return np.stack(frames)
+
+    def _pixels(self, file: Path) -> np.ndarray:
+        pixels, about = read_image(file, self.nan_missing)
+        self.noted.update(about.notes)
+        self.is_colour &= about.is_colour
+        return pixels
 
     def _read_one(self, number: int) -> np.ndarray:
         if number == 0:
             return self.first
         file, first = self.files[number], self.files[0]
-        pixels = read_image(file, self.nan_missing)
+        pixels = self._pixels(file)
         if pixels.shape[:2] != self.first.shape[:2]:
             raise FramesError(
                 f"frames must be of one size, but {first.name} is {_size(self.first.shape)} "
                 f"and {file.name} is {_size(pixels.shape)}."
+            )
+        channels = [1 if one.ndim == 2 else one.shape[2] for one in (self.first, pixels)]
+        if channels[0] != channels[1] and not {*channels} <= {1, 3, 4}:
+            raise FramesError(
+                f"frames must be of one kind, but {first.name} has {channels[0]} channels and {file.name} has "
+                f"{channels[1]}."
             )
         if pixels.dtype != self.first.dtype:
             raise FramesError(
@@ -63,23 +94,33 @@ class FolderSource:
         return pixels
 
 
-def read_image(file: Path, nan_missing: bool = False) -> np.ndarray:
-    """The pixels of one image file, recognised by its content: (H, W) or (H, W, 3 or 4)."""
+def read_image(file: Path, nan_missing: bool = False) -> Image:
+    """One image file, recognised by its content.
+
+    Raises:
+        FramesError: damaged, none of the known kinds, or with pixels that are no numbers.
+    """
     with reading(file, COMPLAINT):
         regular_size(file)
         with file.open("rb") as stream:
-            start = stream.read(8)
-        if start == PNG_MAGIC:
-            pixels = read_png(file)
-        elif start.startswith(JPEG_MAGIC):
-            pixels = read_jpeg(file)
-        elif start.startswith(TIFF_MAGIC):
-            pixels = read_single_tiff(file)
+            start = stream.read(1024)
+        if start.startswith(TIFF_MAGIC):
+            image = Image(*read_single_tiff(file))
         else:
-            raise FramesError(f"{file} cannot be read as an image (neither PNG, JPEG nor TIFF); remove or replace it.")
+            picture = open_picture(file)
+            if picture is None and (known := name_of(start)) is not None:
+                raise FramesError(f"{file} {known}")
+            if picture is None:
+                what = ", ".join(PICTURES)
+                raise FramesError(f"{file} cannot be read as an image (none of {what}); remove or replace it.")
+            notes = picture.notes
+            if picture.count > 1:
+                notes = (*notes, "holds further pictures, of which the first is taken")
+            image = Image(picture.pixels, About(notes=notes))
+        pixels = image.pixels
         if pixels.dtype.kind == "f" and (np.isinf(pixels) if nan_missing else ~np.isfinite(pixels)).any():
             raise FramesError(f"{file} {not_finite(nan_missing)}; remove it or mend them.")
-    return pixels
+    return image
 
 
 def frames_in(folder: Path) -> list[Path]:

@@ -7,18 +7,21 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from jaxem.io.readers.elsewhere import name_of
 from jaxem.io.readers.folder import COMPLAINT, TIFF_MAGIC, FolderSource
 from jaxem.io.readers.hdf5 import open_hdf5
 from jaxem.io.readers.mrc import open_mrc
 from jaxem.io.readers.numpy_files import open_npy, open_npz
-from jaxem.io.readers.pictures import JPEG_MAGIC, PNG_MAGIC
+from jaxem.io.readers.pictures import FORMS, PicturesSource, open_picture
+from jaxem.io.readers.pnm import MAGIC as PNM_MAGIC
 from jaxem.io.readers.source import FramesError, Source, reading, regular_size
 from jaxem.io.readers.tiff import open_tiff
 from jaxem.io.readers.video import open_video
 from jaxem.io.readers.zarr_store import is_zarr, open_zarr
 
 ACCEPTED = (
-    "a folder or pattern of PNG, JPEG or TIFF frames, an .npy or .npz file, a TIFF, MRC, HDF5 or Zarr stack, or a video"
+    "a folder or pattern of PNG, JPEG, TIFF, WebP, BMP or PGM frames, an .npy or .npz file, a TIFF, MRC, HDF5 or Zarr "
+    "stack, or a video"
 )
 HDF5_MAGIC = b"\x89HDF\r\n\x1a\n"
 HDF5_PLACES = [0, *(512 << doubling for doubling in range(16))]
@@ -34,9 +37,19 @@ def _is_video(start: bytes) -> bool:
     return start.startswith(VIDEO_MAGIC) or start[4:8] in VIDEO_BOXES or is_riff or is_transport
 
 
+def _is_picture(start: bytes) -> bool:
+    is_pnm = start.startswith(PNM_MAGIC) and start[2:3].isspace()
+    return is_pnm or any(recognises(start) for _, recognises, _ in FORMS)
+
+
 @contextmanager
 def _open_image(path: Path, name: str | None, nan_missing: bool) -> Iterator[Source]:
-    yield FolderSource([path], nan_missing)
+    """One picture, or those of an animation."""
+    picture = open_picture(path)
+    if picture is None or picture.count == 1:
+        yield FolderSource([path], nan_missing)
+    else:
+        yield PicturesSource(path, picture)
 
 
 class Format(NamedTuple):
@@ -69,8 +82,8 @@ class Format(NamedTuple):
 FORMATS = {
     "npy": Format(open_npy, NO_NUMBERS, (".npy",), (b"\x93NUMPY",)),
     "npz": Format(open_npz, NO_NUMBERS, (".npz",), (b"PK\3\4", b"PK\5\6"), has_names=True),
-    "image": Format(_open_image, COMPLAINT, (".png", ".jpg", ".jpeg"), (PNG_MAGIC, JPEG_MAGIC)),
-    "tiff": Format(open_tiff, COMPLAINT, (".tif", ".tiff"), TIFF_MAGIC),
+    "image": Format(_open_image, COMPLAINT, (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".pgm", ".ppm"), _is_picture),
+    "tiff": Format(open_tiff, COMPLAINT, (".tif", ".tiff", ".stk", ".lsm"), TIFF_MAGIC),
     "mrc": Format(
         open_mrc,
         UNREADABLE.format(form="an MRC stack"),
@@ -139,6 +152,8 @@ def recognise(path: Path) -> str:
         start = stream.read(1024)
         places = [place for place in HDF5_PLACES if place < size]
         is_hdf5 = any(stream.seek(place) == place and stream.read(8) == HDF5_MAGIC for place in places)
+    if (other := name_of(start)) is not None and not is_hdf5:
+        raise FramesError(f"{path} {other}")
     by_content = (form for form, one in FORMATS.items() if one.recognises(start))
     by_suffix = (form for form, one in FORMATS.items() if path.suffix.lower() in one.suffixes)
     form = "hdf5" if is_hdf5 else next(by_content, None) or next(by_suffix, None)

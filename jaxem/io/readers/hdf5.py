@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+import importlib
+import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -9,11 +12,26 @@ from typing import Any
 
 import numpy as np
 
+from jaxem.io.readers.planes import LabelledSource, labels_of
 from jaxem.io.readers.source import ArraySource, FramesError, Source, check_claim, library, nbytes, regular_size
 
 MOST_LINKS = 32
 MOST_OBJECTS = 100_000
 FLETCHER32, SUM = 3, 4  # its number, and the bytes of one checksum
+BUILT_IN = range(1, 7)
+OTHER_FILTERS = {
+    307: "bzip2",
+    32000: "LZF",
+    32001: "Blosc",
+    32004: "LZ4",
+    32008: "bitshuffle",
+    32013: "ZFP",
+    32015: "Zstandard",
+    32017: "SZ",
+    32019: "JPEG",
+    32026: "Blosc2",
+}
+LONGEST_TEXT = 2**16
 UNSAFE_FILTERS = {4: "szip", 5: "n-bit", 6: "scale-offset"}
 
 
@@ -31,20 +49,63 @@ def open_hdf5(path: Path, name: str | None) -> Iterator[Source]:
         dtype = np.dtype(dataset.dtype)
         if dtype.kind not in "buif":
             raise FramesError(f"{path}: {dataset.name} must hold real numbers, but holds {dtype}.")
-        _check_filters(path, dataset, size)
+        _check_filters(h5py, path, dataset, size)
         stored = min(dataset.id.get_storage_size(), size)
         if dataset.chunks is None:
             check_claim(path, nbytes(dataset.shape, dtype), stored, most_packed=1)
         else:
             check_claim(path, nbytes(dataset.chunks, dtype), stored)
-        yield ArraySource(dataset, stored)
+        labels = _labels(file, dataset)
+        yield ArraySource(dataset, stored) if labels is None else LabelledSource.of(dataset, labels, stored)
 
 
-def _check_filters(path: Path, dataset: Any, size: int) -> None:
+def _labels(file: Any, dataset: Any) -> str | None:
+    """Letters of its axes, where the file tells which they are."""
+    if "MATLAB_class" in dataset.attrs:  # which counts its axes backwards: (H, W, K) is stored as (K, W, H)
+        samples = dataset.ndim == 4 and dataset.shape[1] in (1, 3, 4)
+        return {2: "XY", 3: "TXY", 4: "TSXY" if samples else "TCXY"}.get(dataset.ndim)
+    if dataset.ndim == 3 and dataset.name.startswith("/Data/Image/") and b"Velox" in _text(file.get("Version")):
+        return "YXT"
+    names = [dimension.label for dimension in dataset.dims]
+    if not all(names):
+        names = _names_in(dataset.attrs)
+    return labels_of(names) if len(names) == dataset.ndim else None
+
+
+def _names_in(attributes: Any) -> list[Any]:
+    """What ilastik and others call axes."""
+    for key in ("axistags", "axes", "dimension_names", "_ARRAY_DIMENSIONS"):
+        told = attributes.get(key)
+        if isinstance(told, bytes | str):
+            text = told.decode() if isinstance(told, bytes) else told
+            if key == "axistags":
+                return [axis.get("key") for axis in json.loads(text).get("axes", [])]
+            return text.split(",") if "," in text else [*text]
+        if told is not None and np.ndim(told) == 1:
+            return [*told]
+    return []
+
+
+def _text(dataset: Any) -> bytes:
+    """The words in a small dataset."""
+    if dataset is None or getattr(dataset, "size", 0) > LONGEST_TEXT or not hasattr(dataset, "shape"):
+        return b""
+    return b" ".join(word if isinstance(word, bytes) else str(word).encode() for word in np.ravel(dataset[()]))
+
+
+def _check_filters(h5py: Any, path: Path, dataset: Any, size: int) -> None:
     """Refuse what makes HDF5's own decoders read outside their memory where a file is damaged."""
     properties = dataset.id.get_create_plist()
     filters = [properties.get_filter(number)[0] for number in range(properties.get_nfilters())]
     for kind in filters:
+        if kind not in BUILT_IN and not h5py.h5z.filter_avail(kind):
+            _add_filters()
+        if kind not in BUILT_IN and not h5py.h5z.filter_avail(kind):
+            by = OTHER_FILTERS.get(kind, f"the filter of number {kind}")
+            raise FramesError(
+                f"{path}: {dataset.name} is packed with {by}, which HDF5 lacks here; pip install hdf5plugin, or pack "
+                f"it anew with h5repack -f GZIP=4."
+            )
         if kind in UNSAFE_FILTERS:
             name = UNSAFE_FILTERS[kind]
             raise FramesError(f"{path}: {dataset.name} is packed with {name}, which is not read here; use gzip.")
@@ -59,6 +120,12 @@ def _check_filters(path: Path, dataset: Any, size: int) -> None:
             raise ValueError("a chunk is too short or outside the file")
 
     dataset.id.chunk_iter(check)
+
+
+def _add_filters() -> None:
+    """Those of a package that few have, if it is there."""
+    with contextlib.suppress(ImportError):
+        importlib.import_module("hdf5plugin")
 
 
 def _only_stack(h5py: Any, path: Path, file: Any) -> Any:

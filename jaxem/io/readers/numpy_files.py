@@ -14,11 +14,14 @@ import numpy as np
 from jaxem.io.npz import MOST_PACKED, read_header
 from jaxem.io.readers.source import (
     MOST_LISTED,
+    PLAIN,
+    About,
     ArraySource,
     FramesError,
     Source,
     check_claim,
     check_memory,
+    mapped,
     nbytes,
     regular_size,
 )
@@ -35,12 +38,13 @@ def open_npy(path: Path, name: str | None) -> Iterator[Source]:
     with path.open("rb") as stream:
         shape, is_fortran, dtype = _read_header(stream, path)
         offset = stream.tell()
-    check_claim(path, nbytes(shape, dtype), size - offset, most_packed=1)
     if 0 in shape:
         yield ArraySource(np.empty(shape, dtype), size)
-        return
-    order: Any = "F" if is_fortran else "C"
-    yield ArraySource(np.memmap(path, dtype, "r", offset, shape, order), size)
+    elif is_fortran:
+        check_claim(path, nbytes(shape, dtype), size - offset, most_packed=1)
+        yield ArraySource(np.memmap(path, dtype, "r", offset, shape, "F"), size)
+    else:
+        yield mapped(path, dtype, offset, shape)
 
 
 @contextmanager
@@ -80,6 +84,7 @@ class _Member:
     shape: tuple[int, ...]
     dtype: np.dtype[Any]
     stored_bytes: int
+    about: About = PLAIN
     position: int = field(default=0)  # number of the frame at which the stream stands
 
     def whole(self) -> np.ndarray:

@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
@@ -49,8 +49,50 @@ class FramesError(ArgumentValueError):
         return type(self), (self.problem, self.argument)  # between processes it is made anew
 
 
+class Axis(NamedTuple):
+    """One of several axes that a file says its frames lie along.
+
+    ======  ========================================================================
+    field   meaning
+    ======  ========================================================================
+    letter  T for times, Z for depths, C for channels, or whatever the file calls it
+    size    how many there are
+    ======  ========================================================================
+    """
+
+    letter: str
+    size: int
+
+
+class About(NamedTuple):
+    """What a file says of its frames besides their shape.
+
+    =========  =====================================================================================================
+    field      meaning
+    =========  =====================================================================================================
+    axes       that the frames lie along, the slowest first, of more than one frame each; none where they are simply
+               frames
+    num_whole  how many frames are there, of a recording that was cut short; None where it was not
+    is_colour  whether a last axis of three or four is red, green, blue and opacity, and not channels of other kinds
+    notes      what people should be told of how the file was read, sentences
+    =========  =====================================================================================================
+    """
+
+    axes: tuple[Axis, ...] = ()
+    num_whole: int | None = None
+    is_colour: bool = True
+    notes: tuple[str, ...] = ()
+
+
+PLAIN = About()
+
+
 class Source(Protocol):
     """An opened file of frames."""
+
+    @property
+    def about(self) -> About:
+        """What else the file says; some of it is only known once the frames have been read."""
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -74,10 +116,13 @@ class ArraySource:
 
     array: Any
     stored_bytes: int | None
+    about: About = PLAIN
+    claimed: int | None = None  # frames, where the file was cut short and holds fewer
 
     @property
     def shape(self) -> tuple[int, ...]:
-        return tuple(int(size) for size in self.array.shape)
+        shape = tuple(int(size) for size in self.array.shape)
+        return shape if self.claimed is None else (self.claimed, *shape[1:])
 
     @property
     def dtype(self) -> np.dtype[Any]:
@@ -89,6 +134,22 @@ class ArraySource:
 
     def read(self, numbers: range, rows: slice, columns: slice) -> np.ndarray:
         return np.asarray(self.array[numbers.start : numbers.stop : numbers.step, rows, columns])
+
+
+def mapped(path: Path, dtype: np.dtype[Any], offset: int, shape: tuple[int, ...], about: About = PLAIN) -> ArraySource:
+    """Frames that follow each other in a file, mapped into memory; of a file that was cut short those that are whole.
+
+    Raises:
+        FramesError: not one is.
+    """
+    size = regular_size(path)
+    frame = nbytes(shape[1:], dtype)
+    whole = min(shape[0], max(0, size - offset) // frame) if frame and len(shape) > 2 else 0
+    if whole in (0, shape[0]):
+        check_claim(path, nbytes(shape, dtype), max(0, size - offset), most_packed=1)
+        return ArraySource(np.memmap(path, dtype, "r", offset, shape), size, about)
+    pixels = np.memmap(path, dtype, "r", offset, (whole, *shape[1:]))
+    return ArraySource(pixels, size, about._replace(num_whole=whole), shape[0])
 
 
 @contextmanager

@@ -3,61 +3,101 @@
 from __future__ import annotations
 
 import math
-import struct
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from jaxem.io.readers.pictures import jpeg_size
+from jaxem.io.readers.planes import axes_of
 from jaxem.io.readers.source import (
+    About,
     ArraySource,
     FramesError,
     Source,
     check_claim,
     check_memory,
     library,
+    mapped,
     nbytes,
     regular_size,
 )
+from jaxem.io.readers.tiff_axes import planes_behind, told_axes
+from jaxem.io.readers.tiff_chain import Chain, follow
+from jaxem.io.readers.turning import turned, turned_size
 
 UNPACKED, JPEG = 1, 7
 CODECS = {1: "none", 5: "LZW", 7: "JPEG", 8: "deflate", 32773: "PackBits", 32946: "deflate", 34925: "LZMA"}
 CODECS |= {50000: "zstd", 34926: "zstd"}
 """Of the forms of packing in TIFF those whose unpacked size is known before."""
 MINISWHITE, MINISBLACK, RGB, PALETTE, YCBCR = 0, 1, 2, 3, 6
-TYPE_SIZES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 13: 4, 16: 8, 17: 8, 18: 8}
-SMALLEST_PAGE = 2 + 3 * 12 + 4  # bytes: height, width, place
+ORIENTATION = 274  # a tag
+OPACITY = (1, 2)  # what a sample beside colours is, if it is transparency
 
 
 @contextmanager
 def open_tiff(path: Path, name: str | None) -> Iterator[Source]:
-    """All pages of a TIFF file as frames."""
+    """All pictures of a TIFF file as frames, along the axes that it tells of."""
     size = regular_size(path)
-    number, described = check_pages(path, size)
-    with library("tifffile", path).TiffFile(path, _multifile=False) as tiff:
-        first = _Page.checked(path, tiff.pages.first, size)
-        images = _imagej_images(tiff) if number == 1 else 1
-        if images > 1 and first.page.is_contiguous:
-            shape, dtype = (images, *first.page.shape), first.page.dtype.newbyteorder(tiff.byteorder)
-            offset = first.page.dataoffsets[0]
-            check_claim(path, nbytes(shape, dtype), size - offset, most_packed=1)
-            yield ArraySource(np.memmap(path, dtype, "r", offset, shape), size)
+    chain = follow(path, size)
+    if not chain.pictures:
+        raise FramesError(f"{path} holds thumbnails and masks alone; give the file of the pictures.")
+    # ScanImage's pages it would not read but compute, and lose the last.
+    with library("tifffile", path).TiffFile(path, _multifile=False, is_scanimage=False) as tiff:
+        first = _Page.checked(path, tiff.pages[chain.pictures[0]], size)
+        behind = planes_behind(first.page, tiff) if len(chain.pictures) == 1 else 1
+        if behind > 1:
+            source = _behind_one_page(path, tiff, first, behind)
+            if chain.is_cut and source.about.num_whole is None:
+                source = replace(source, about=source.about._replace(num_whole=behind))
+            yield source
         else:
-            yield _Pages(path, tiff, number, first, size, size - described)
+            numbers, is_cut = _whole_pages(path, tiff, chain, size)
+            about = _about(tiff, first, len(numbers), chain)
+            about = about._replace(num_whole=len(numbers) if is_cut else None)
+            yield _Pages(path, tiff, numbers, first, size, size - chain.described, about)
 
 
-def read_single_tiff(path: Path) -> np.ndarray:
-    """The pixels of a TIFF file of one page: (H, W), or (H, W, C) in colour."""
+def read_single_tiff(path: Path) -> tuple[np.ndarray, About]:
+    """The pixels of a TIFF file of one page, (H, W) or (H, W, C), and what it says of them."""
     with open_tiff(path, None) as source:
         if source.shape[0] != 1:
             raise FramesError(
                 f"{path} holds {source.shape[0]} pages; give that file alone, or split it into files of one frame each."
             )
-        return source.read(range(1), slice(None), slice(None))[0]
+        return source.read(range(1), slice(None), slice(None))[0], source.about
+
+
+def _about(tiff: Any, first: _Page, num_planes: int, chain: Chain) -> About:
+    """What is said of the frames, and what is to be said of them."""
+    axes, odd = axes_of(told_axes(first.page, tiff), num_planes)
+    left_out = len(chain.kinds) - len(chain.pictures)
+    notes = [odd] if odd else []
+    notes += [f"{left_out} of its pages are thumbnails or masks and are left out"] if left_out else []
+    notes += ["its frames are turned as it says"] if first.orientation > 1 else []
+    return About(axes, None, first.is_colour, tuple(notes))
+
+
+def _behind_one_page(path: Path, tiff: Any, first: _Page, planes: int) -> ArraySource:
+    """Frames that follow each other without pages of their own."""
+    page = first.page
+    if not page.is_contiguous or page.compression != UNPACKED:
+        raise FramesError(f"{path} holds {planes} packed planes behind one page, which is not read here; unpack it.")
+    axes, odd = axes_of(told_axes(page, tiff), planes)
+    about = About(axes, None, first.is_colour, (odd,) if odd else ())
+    return mapped(path, page.dtype.newbyteorder(tiff.byteorder), page.dataoffsets[0], (planes, *page.shape), about)
+
+
+def _whole_pages(path: Path, tiff: Any, chain: Chain, size: int) -> tuple[list[int], bool]:
+    """The pages whose pixels are in the file, and whether others are not: those that were written last."""
+    numbers = chain.pictures
+    whole = len(numbers)
+    while whole > 1 and not _Page.is_whole(tiff.pages[numbers[whole - 1]], size):
+        whole -= 1
+    return numbers[:whole], chain.is_cut or whole < len(numbers)
 
 
 @dataclass
@@ -66,6 +106,18 @@ class _Page:
     shape: tuple[int, ...]
     dtype: np.dtype[Any]
     stored: int
+    orientation: int  # as EXIF counts them
+
+    @property
+    def is_colour(self) -> bool:
+        """Whether the samples of a pixel are red, green and blue."""
+        return self.page.samplesperpixel == 1 or self.page.photometric in (RGB, YCBCR, PALETTE)
+
+    @staticmethod
+    def is_whole(page: Any, size: int) -> bool:
+        """Whether all pixels are in the file."""
+        counts, offsets = page.databytecounts, page.dataoffsets
+        return all(offset + count <= size for offset, count in zip(offsets, counts, strict=False))
 
     @classmethod
     def checked(cls, path: Path, page: Any, size: int) -> _Page:
@@ -80,7 +132,7 @@ class _Page:
         channels = page.samplesperpixel
         is_jpeg = page.compression == JPEG
         photometrics = (MINISWHITE, MINISBLACK, RGB, PALETTE) + ((YCBCR,) if is_jpeg else ())
-        if channels > 4 or (channels == 2 and page.photometric == RGB):
+        if channels == 2 and page.photometric == RGB:
             raise FramesError(f"{path} must be grey or colour, but has {channels} channels.")
         if channels > 1 and page.photometric not in photometrics:
             raise FramesError(f"{path} must be grey or RGB, but is {getattr(page.photometric, 'name', 'other')}.")
@@ -96,25 +148,26 @@ class _Page:
         check_claim(path, nbytes(page.shape, page.dtype), 16 * stored if unpacked else stored)
         check_claim(path, nbytes(page.chunks, page.dtype), stored)
         check_memory(path, 3 * max(nbytes(page.shape, page.dtype), nbytes(page.chunks, page.dtype)))
-        shape: tuple[int, ...] = (page.imagelength, page.imagewidth)
+        orientation = int(page.tags.valueof(ORIENTATION, default=1) or 1)
+        shape: tuple[int, ...] = turned_size((page.imagelength, page.imagewidth), orientation)
         dtype = page.dtype
-        if page.photometric == PALETTE:
+        if _has_palette(page):
             shape, dtype = (*shape, 3), np.dtype(np.uint16)
-        elif channels > 2:
+        elif channels > 2 or (channels == 2 and not _has_opacity(page)):
             shape = (*shape, channels)
-        return cls(page, shape, np.dtype(np.uint8) if dtype.kind == "b" else dtype, stored)
+        return cls(page, shape, np.dtype(np.uint8) if dtype.kind == "b" else dtype, stored, orientation)
 
     def read(self) -> np.ndarray:
         if self.page.compression == JPEG:
             self._check_jpeg()
         pixels = np.asarray(self.page.asarray(maxworkers=1))
-        if self.page.photometric == PALETTE:
-            colours = np.asarray(self.page.colormap).T
-            return colours[pixels]
         if self.page.axes == "SYX":
             pixels = np.moveaxis(pixels, 0, -1)
-        if pixels.ndim == 3 and pixels.shape[-1] < 3:
+        if _has_palette(self.page):
+            pixels = np.asarray(self.page.colormap).T[pixels]
+        if pixels.ndim == 3 and len(self.shape) == 2:
             pixels = pixels[..., 0]  # the other is transparency
+        pixels = turned(pixels, self.orientation)
         if pixels.shape != self.shape:
             raise ValueError(f"its shape is {pixels.shape}")
         return pixels.astype(np.uint8) if pixels.dtype == bool else pixels
@@ -138,15 +191,16 @@ class _Pages:
 
     path: Path
     tiff: Any
-    number: int
+    pages: list[int]  # of the frames
     first: _Page
     size: int
     room: int  # bytes for pixels
+    about: About
     stored: int = 0
 
     @property
     def shape(self) -> tuple[int, ...]:
-        return (self.number, *self.first.shape)
+        return (len(self.pages), *self.first.shape)
 
     @property
     def dtype(self) -> np.dtype[Any]:
@@ -159,7 +213,11 @@ class _Pages:
     def read(self, numbers: range, rows: slice, columns: slice) -> np.ndarray:
         out = None
         for place, number in enumerate(numbers):
-            page = _Page.checked(self.path, self.tiff.pages[number], self.size) if number else self.first
+            page = self.first
+            if number:
+                page = _Page.checked(self.path, self.tiff.pages[self.pages[number]], self.size)
+            if page.page.photometric != self.first.page.photometric or page.orientation != self.first.orientation:
+                raise FramesError(f"{self.path}: page {number} is stored otherwise than page 0; save them alike.")
             if page.shape != self.first.shape or page.dtype != self.first.dtype:
                 raise FramesError(
                     f"{self.path}: pages must be of one size and kind, but page 0 is {self.first.shape} of "
@@ -173,44 +231,11 @@ class _Pages:
         return np.empty((0,)) if out is None else out
 
 
-def check_pages(path: Path, size: int) -> tuple[int, int]:
-    """Follow the chain of pages before the decoder does: how many there are, and how many bytes describe them.
-
-    Raises:
-        FramesError: the chain is a circle, leaves the file, or holds what cannot be there.
-    """
-    seen: set[int] = set()
-    described = 0
-    with path.open("rb") as stream:
-        head = stream.read(16)
-        order = "<" if head[:2] == b"II" else ">"
-        is_big = struct.unpack(order + "H", head[2:4])[0] == 43
-        count_format, tag_format, next_format = ("Q", "HHQQ", "Q") if is_big else ("H", "HHII", "I")
-        inline = 8 if is_big else 4
-        tag_size = struct.calcsize("=" + tag_format)
-        place = struct.unpack_from(order + next_format, head, 8 if is_big else 4)[0]
-        while place:
-            if place in seen or len(seen) > size // SMALLEST_PAGE:
-                raise FramesError(f"{path} cannot be read as an image (its pages form a circle); replace it.")
-            seen.add(place)
-            stream.seek(place)
-            number = struct.unpack(order + count_format, stream.read(struct.calcsize(count_format)))[0]
-            if not 1 <= number <= 4096:
-                raise FramesError(f"{path} cannot be read as an image (a page has {number} tags); replace it.")
-            tags = stream.read(number * tag_size)
-            described += len(tags)
-            for tag, kind, count, _ in struct.iter_unpack(order + tag_format, tags):
-                length = TYPE_SIZES.get(kind, 1) * count
-                if length > max(size, inline):
-                    raise FramesError(f"{path} cannot be read as an image (tag {tag} is too long); replace it.")
-            place = struct.unpack(order + next_format, stream.read(inline))[0]
-    if not seen:
-        raise FramesError(f"{path} cannot be read as an image (it has no pages); remove or replace it.")
-    return len(seen), described
+def _has_palette(page: Any) -> bool:
+    """Whether numbers stand for colours; ImageJ keeps there how it shows numbers that are what was measured."""
+    return page.photometric == PALETTE and not page.parent.is_imagej
 
 
-def _imagej_images(tiff: Any) -> int:
-    """Frames behind a single page, as ImageJ writes stacks above 4 GB."""
-    described = tiff.imagej_metadata if tiff.is_imagej else None
-    images = (described or {}).get("images", 1)
-    return images if isinstance(images, int) and images > 1 else 1
+def _has_opacity(page: Any) -> bool:
+    """Whether the last sample of a pixel says how transparent it is."""
+    return any(kind in OPACITY for kind in page.extrasamples)

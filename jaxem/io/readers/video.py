@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from jaxem.io.readers.source import FramesError, Source, check_claim, check_memory, library, regular_size
+from jaxem.io.readers.source import About, FramesError, Source, check_claim, check_memory, library, regular_size
 
 CONTAINERS = "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,gif,mpegts,mpeg,flv,asf,ogg,yuv4mpegpipe"
 """What FFmpeg may take the file for: formats that hold their pictures themselves, no lists of other files."""
@@ -40,7 +40,13 @@ def open_video(path: Path, name: str | None, whole_grey: bool) -> Iterator[Sourc
     """
     size = regular_size(path)
     av = library("av", path)
-    number = _count_packets(av, path)
+    if _is_unfinished(path, size):
+        raise FramesError(
+            f"{path} was never finished: the index that players of MP4 and MOV need is missing; a repair tool with "
+            f"another recording of the same camera may write one."
+        )
+    number, is_cut = _count_packets(av, path)
+    turns, notes = _rotation(av, path)
     with _opened(av, path) as container:
         stream = _video_stream(path, container)
         codec = stream.codec_context
@@ -54,9 +60,12 @@ def open_video(path: Path, name: str | None, whole_grey: bool) -> Iterator[Sourc
         codec.thread_type, codec.thread_count = THREADS
         deep = whole_grey and max(component.bits for component in codec.format.components) > 8
         pixel = ("gray16le" if deep else "gray") if whole_grey else "rgb24"
-        shape = (number, height, width) if whole_grey else (number, height, width, 3)
+        stored = (height, width)
+        shape = (number, *(stored[::-1] if turns % 2 else stored), *(() if whole_grey else (3,)))
         dtype = np.dtype(np.uint16 if deep else np.uint8)
-        yield _Video(path, shape, dtype, pixel, container.decode(stream), lambda: _count_frames(av, path))
+        about = About(num_whole=number if is_cut else None, notes=notes)
+        frames = container.decode(stream)
+        yield _Video(path, shape, dtype, pixel, frames, lambda: _count_frames(av, path), stored, turns, about)
 
 
 @dataclass
@@ -69,6 +78,9 @@ class _Video:
     pixel: str
     frames: Iterator[Any]
     count: Any
+    stored: tuple[int, int]  # height and width before they are turned
+    turns: int  # by quarters, counterclockwise
+    about: About
     stored_bytes: int | None = None
     position: int = field(default=0)
 
@@ -86,13 +98,14 @@ class _Video:
     def _pixels(self, frame: Any) -> np.ndarray:
         if frame.is_corrupt:
             raise ValueError(f"frame {self.position}, counted from 0, is damaged")
-        if (frame.height, frame.width) != self.shape[1:3]:
+        if (frame.height, frame.width) != self.stored:
             raise FramesError(
-                f"{self.path}: frames must be of one size, but frame 0 is {self.shape[1]} x {self.shape[2]} "
+                f"{self.path}: frames must be of one size, but frame 0 is {self.stored[0]} x {self.stored[1]} "
                 f"and frame {self.position} is {frame.height} x {frame.width}."
             )
         whole = {"src_color_range": "JPEG"} if frame.color_range == FULL_RANGE else {}  # some versions forget it
-        return frame.to_ndarray(format=self.pixel, dst_color_range="JPEG", **whole)
+        pixels: np.ndarray = frame.to_ndarray(format=self.pixel, dst_color_range="JPEG", **whole)
+        return np.rot90(pixels, self.turns)
 
 
 def _opened(av: Any, path: Path) -> Any:
@@ -113,16 +126,54 @@ def _video_stream(path: Path, container: Any) -> Any:
     return container.streams.video[0]
 
 
-def _count_packets(av: Any, path: Path) -> int:
-    """At least as many as there are frames, without decoding."""
+def _count_packets(av: Any, path: Path) -> tuple[int, bool]:
+    """At least as many as there are frames, without decoding; and whether the file ends too early."""
+    number = 0
     with _opened(av, path) as container:
         stream = _video_stream(path, container)
-        number = 0
-        for packet in container.demux(stream):
-            if packet.is_corrupt:
-                raise ValueError("it ends too early")
-            number += packet.size > 0
-    return number
+        try:
+            for packet in container.demux(stream):
+                if packet.is_corrupt:
+                    break
+                number += packet.size > 0
+            else:
+                return number, False
+        except av.FFmpegError:
+            pass
+    if not number:
+        raise ValueError("it ends too early")
+    return number, True
+
+
+def _rotation(av: Any, path: Path) -> tuple[int, tuple[str, ...]]:
+    """By how many quarter turns the frames are to be seen, and what is to be said of it."""
+    with _opened(av, path) as container:
+        first = next(container.decode(_video_stream(path, container)), None)
+        degrees = int(getattr(first, "rotation", 0) or 0)
+    if degrees % 90:
+        return 0, (f"the file wants its frames turned by {degrees} degrees, and they are not",)
+    turns = degrees // 90 % 4
+    return turns, (f"the frames are turned by {degrees} degrees, as the file says",) if turns else ()
+
+
+def _is_unfinished(path: Path, size: int) -> bool:
+    """Whether an MP4 or MOV file has pictures, but not the index that is written last."""
+    with path.open("rb") as stream:
+        place = 0
+        seen: set[bytes] = set()
+        while place + 8 <= size and len(seen) < 64:
+            stream.seek(place)
+            head = stream.read(16)
+            kind = head[4:8]
+            if not seen and kind not in (b"ftyp", b"moov", b"mdat", b"wide", b"free", b"skip"):
+                return False
+            seen.add(kind)
+            length = int.from_bytes(head[:4], "big")
+            length = int.from_bytes(head[8:16], "big") if length == 1 else length
+            if kind == b"moov" or length < 8:
+                break
+            place += length
+    return b"mdat" in seen and b"moov" not in seen and b"moof" not in seen
 
 
 def _count_frames(av: Any, path: Path) -> int:

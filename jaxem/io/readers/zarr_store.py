@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import math
 import os
+import re
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from jaxem.io.npz import SLACK
+from jaxem.io.readers.planes import LabelledSource, labels_of
 from jaxem.io.readers.source import (
     MOST_LISTED,
     ArraySource,
@@ -23,10 +24,10 @@ from jaxem.io.readers.source import (
     library,
     nbytes,
 )
+from jaxem.io.readers.zarr_metadata import DESCRIPTIONS, describe, levels_of, own_names
 from jaxem.runtime.text import listed
 
-DESCRIPTIONS = ("zarr.json", ".zarray", ".zgroup")
-LONGEST_DESCRIPTION = 2**24  # bytes
+CHUNK = re.compile(r"(c[/.])?\d+([./]\d+)*|c")  # the name of a chunk within an array's folder, of either version
 CODECS = {"blosc", "zstd", "gzip", "zlib", "lz4", "shuffle", "delta", "crc32c", "crc32", "adler32", "fletcher32"}
 CODECS |= {"bytes", "transpose", "sharding_indexed", "fixedscaleoffset", "astype", "packbits", "bitround", "quantize"}
 """Codecs that only compute; among those left out is one that unpickles."""
@@ -43,9 +44,11 @@ def is_zarr(folder: Path) -> bool:
 def open_zarr(path: Path, name: str | None) -> Iterator[Source]:
     """The named array, or the only one of three or four dimensions."""
     folder = _named(path, name) if name else path
-    described = _describe(folder)
+    described = describe(folder)
+    names: list[Any] = []
+    notes: tuple[str, ...] = ()
     if described is None:
-        folder, described = _only_stack(folder)
+        folder, described, names, notes = _only_stack(folder)
     codecs = _check_codecs(path, described)
     files = _chunk_files(folder)
     zarr = library("zarr", path)
@@ -62,7 +65,11 @@ def open_zarr(path: Path, name: str | None) -> Iterator[Source]:
     if chunks > 10 * len(files) + 10_000:
         raise FramesError(f"{path} is damaged: it claims {chunks} chunks but stores {len(files)}.")
     _check_chunks(path, files, codecs, chunk)
-    yield ArraySource(array, stored)
+    labels = labels_of(names or own_names(folder, described))
+    if labels is None or len(labels) != len(array.shape):
+        yield ArraySource(array, stored)
+    else:
+        yield LabelledSource.of(array, labels, stored, *notes)
 
 
 def _named(path: Path, name: str) -> Path:
@@ -75,30 +82,11 @@ def _named(path: Path, name: str) -> Path:
     return folder
 
 
-def _describe(folder: Path) -> dict[str, Any] | None:
-    """What the array in a folder says of itself; None if it is a group."""
-    for name in DESCRIPTIONS[:2]:
-        file = folder / name
-        if not os.path.lexists(file):
-            continue
-        status = file.stat()
-        if not stat.S_ISREG(status.st_mode) or status.st_size > LONGEST_DESCRIPTION:
-            raise ValueError(f"{name} is not a file of reasonable length")
-        described = json.loads(file.read_bytes())
-        if not isinstance(described, dict):
-            raise ValueError(f"{name} describes nothing")
-        if name == "zarr.json" and described.get("node_type") == "group":
-            return None
-        described["zarr_format"] = 3 if name == "zarr.json" else 2
-        return described
-    return None
-
-
 def _arrays(root: Path) -> dict[str, tuple[Path, dict[str, Any]]]:
     """Every array under a group, by name."""
     found = {}
     for folder, below, _ in os.walk(root):
-        described = _describe(Path(folder))
+        described = describe(Path(folder))
         if described is not None:
             below.clear()  # chunks
             found[Path(folder).relative_to(root).as_posix()] = (Path(folder), described)
@@ -106,8 +94,13 @@ def _arrays(root: Path) -> dict[str, tuple[Path, dict[str, Any]]]:
     return found
 
 
-def _only_stack(root: Path) -> tuple[Path, dict[str, Any]]:
+def _only_stack(root: Path) -> tuple[Path, dict[str, Any], list[Any], tuple[str, ...]]:
+    """The one array of frames under a group, what its axes are called, and what is to be said of the choice."""
     arrays = _arrays(root)
+    levels, names = levels_of(root)
+    if levels and levels[0] in arrays:
+        notes = (f"the finest of {len(levels)} resolutions is taken, {levels[0]}",) if len(levels) > 1 else ()
+        return (*arrays[levels[0]], names, notes)
     stacks = {
         name: array
         for name, array in arrays.items()
@@ -117,7 +110,7 @@ def _only_stack(root: Path) -> tuple[Path, dict[str, Any]]:
         raise FramesError(
             f"{root} must hold one stack, or the one to take be named as in {root.name}::name; {_listed(arrays)}."
         )
-    return next(iter(stacks.values()))
+    return (*next(iter(stacks.values())), [], ())
 
 
 def _check_codecs(path: Path, described: dict[str, Any]) -> list[str]:
@@ -142,16 +135,20 @@ def _check_codecs(path: Path, described: dict[str, Any]) -> list[str]:
 
 
 def _chunk_files(folder: Path) -> list[tuple[str, int]]:
-    """The files of an array with their sizes; pipes and devices among them are refused before they are opened."""
+    """The chunks of an array with their sizes; pipes and devices among them are refused before they are opened.
+
+    What other programs leave in folders is none of them: no name of theirs is made of numbers alone.
+    """
     files = []
     for place, below, names in os.walk(folder):
         for name in (*names, *(name for name in below if os.path.islink(os.path.join(place, name)))):
             file = os.path.join(place, name)
+            if not CHUNK.fullmatch(os.path.relpath(file, folder).replace(os.sep, "/")):
+                continue
             status = os.lstat(file)
             if not stat.S_ISREG(status.st_mode):
                 raise FramesError(f"{file} is not a file; a Zarr array must hold files alone.")
-            if name not in (*DESCRIPTIONS, ".zattrs", ".zmetadata"):
-                files.append((file, status.st_size))
+            files.append((file, status.st_size))
     return files
 
 
