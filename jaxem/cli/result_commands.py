@@ -1,0 +1,136 @@
+"""The commands that take a result, or nothing: what each takes and says of itself, as in `frame_commands`."""
+
+from __future__ import annotations
+
+from jaxem.cli.parameters import (
+    ChosenOption,
+    CountOption,
+    CropOption,
+    DrawnModelOption,
+    EveryOption,
+    FittedOption,
+    FramesArgument,
+    FramesOutOption,
+    GreyOption,
+    MaskOption,
+    MissingOption,
+    ModelOption,
+    OverwriteOption,
+    PictureOption,
+    PriorOption,
+    ResultArgument,
+    SeedOption,
+    ShownFramesOption,
+    ShownNumberOption,
+    SpeedOption,
+    TablesOutOption,
+)
+from jaxem.cli.requests import (
+    FRAMES_PER_SECOND,
+    FrameChoice,
+    choose_frames,
+)
+
+
+def locate(
+    frames: FramesArgument,
+    model: ModelOption,
+    out: TablesOutOption,
+    overwrite: OverwriteOption = False,
+    prior: PriorOption = "flat",
+    fitted: FittedOption = False,
+    mask: MaskOption = None,
+    nan_missing: MissingOption = False,
+    crop: CropOption = None,
+    chosen: ChosenOption = None,
+    every: EveryOption = FrameChoice.every,
+    grey: GreyOption = FrameChoice.grey,
+) -> int:
+    """Find where a template that was found before is in each of FRAMES.
+
+    Writes for each frame, by its number counted from 0, row and column of the template's upper left pixel, the log
+    evidence (nats), and the confidence: the probability of just that place. Where the model has several templates,
+    turns, or frames without a template, these are said likewise; where there is none, the rest is of the likeliest.
+
+    Frames that the model was fitted to are surer than they should be, unless --fitted says which they are: all of them.
+
+    Example: jaxem locate new-frames/ --model found/result.npz --out places
+    """
+    choice = choose_frames(frames, crop, chosen, every, grey, nan_missing=nan_missing, mask=mask)
+    from jaxem.cli import applying
+
+    return applying.locate(choice, model, out, prior, fitted, overwrite=overwrite)
+
+
+def restore(
+    frames: FramesArgument,
+    model: ModelOption,
+    out: FramesOutOption,
+    overwrite: OverwriteOption = False,
+    fps: SpeedOption = FRAMES_PER_SECOND,
+    mask: MaskOption = None,
+    nan_missing: MissingOption = False,
+    crop: CropOption = None,
+    chosen: ChosenOption = None,
+    every: EveryOption = FrameChoice.every,
+    grey: GreyOption = FrameChoice.grey,
+) -> int:
+    """Write each of FRAMES without its noise: the background, and the template at its most probable place.
+
+    Whole numbers stay on their scale, rounded; what a PNG or a video cannot hold is stretched, and the scale is said.
+
+    Example: jaxem restore frames/ --model found/result.npz --out clean.mp4
+    """
+    choice = choose_frames(frames, crop, chosen, every, grey, nan_missing=nan_missing, mask=mask)
+    from jaxem.cli import applying
+
+    return applying.restore(choice, model, out, fps, overwrite=overwrite)
+
+
+def simulate(
+    out: FramesOutOption,
+    overwrite: OverwriteOption = False,
+    model: DrawnModelOption = None,
+    num_images: CountOption = 300,
+    seed: SeedOption = 0,
+) -> int:
+    """Draw noisy frames from a result, or a face hidden in noise where there is none.
+
+    The true corners go to corners.csv in the folder, or to a file of the same name with -corners.csv beside the one
+    file. The same seed gives the same frames: those of jaxem.simulate with jax.random.key(seed).
+
+    Example: jaxem simulate --model found/result.npz --num-images 500 --out stack.npy
+    """
+    from jaxem.cli import simulating
+
+    return simulating.simulate(model, num_images, seed, out, overwrite=overwrite)
+
+
+def plot(
+    result: ResultArgument,
+    out: PictureOption,
+    overwrite: OverwriteOption = False,
+    frames: ShownFramesOption = None,
+    number: ShownNumberOption = 0,
+    crop: CropOption = None,
+    grey: GreyOption = FrameChoice.grey,
+) -> int:
+    """Draw the summary figure of a saved result again, with a frame if FRAMES are given.
+
+    Example: jaxem plot found/result.npz --out figure.png --frames frames/
+    """
+    only = f"{number}:{number + 1 if number != -1 else ''}"
+    choice = None if frames is None else choose_frames(frames, crop, only, 1, grey)
+    from jaxem.cli import applying
+
+    return applying.plot(result, out, choice, overwrite=overwrite)
+
+
+def doctor() -> int:
+    """Show versions, devices and speed, and check that this machine computes rightly.
+
+    Example: jaxem doctor
+    """
+    from jaxem.cli import doctor
+
+    return doctor.examine()
