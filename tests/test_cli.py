@@ -122,10 +122,12 @@ def wrong(tmp_path):
     np.save(tmp_path / "complex.npy", np.ones((3, 10, 12), complex))
     (tmp_path / "empty").mkdir()
     (tmp_path / "file").touch()
+    np.save(tmp_path / "one.npy", np.ones((1, 10, 12)))
+    np.save(tmp_path / "flat.npy", np.ones((30, 12)))
     shape = ["--template-shape", "4", "5"]
     return {
         "no frames": ([tmp_path / "nothing", *shape, "--out", out], "FRAMES: .*nothing does not exist"),
-        "empty folder": ([tmp_path / "empty", *shape, "--out", out], "FRAMES: .*empty holds no PNG or TIFF"),
+        "empty folder": ([tmp_path / "empty", *shape, "--out", out], "FRAMES: .*empty holds no pictures"),
         "complex": ([tmp_path / "complex.npy", *shape, "--out", out], "FRAMES: .*real numbers.*complex128"),
         "large template": (
             [good, "--template-shape", "11", "5", "--out", out],
@@ -165,6 +167,31 @@ def wrong(tmp_path):
             "--quiet and --json exclude each other; choose one.",
         ),
         "resume alone": ([good, *shape, "--out", out, "--resume"], "--resume needs --checkpoint DIR"),
+        "one frame": ([tmp_path / "one.npy", *shape, "--out", out], "FRAMES: this is one frame alone"),
+        "several with a folder": (
+            [good, tmp_path / "empty", *shape, "--out", out],
+            "FRAMES: .*empty is a folder; give",
+        ),
+        "several with a stack": (
+            [good, tmp_path / "one.npy", *shape, "--out", out],
+            "FRAMES: .*good.npy is no picture; give one npy",
+        ),
+        "several, one lost": (
+            [good, tmp_path / "nothing", *shape, "--out", out],
+            "FRAMES: .*nothing does not exist; of",
+        ),
+        "no name": ([good, *shape, "--out", ""], "--out is empty; say what is meant"),
+        "no frames named": (["", *shape, "--out", out], "FRAMES is empty; say what is meant"),
+        "a channel and grey": (
+            [good, *shape, "--out", out, "--channel", "0", "--grey", "red"],
+            "--channel and --grey ex",
+        ),
+        "a channel too many": (
+            [good, *shape, "--out", out, "--channel", "1"],
+            "--channel is 1, but .*one channel alone",
+        ),
+        "signals": ([tmp_path / "flat.npy", *shape, "--out", out], r"FRAMES: .*signals \(K, W\) as x\[:, None, :\]"),
+        "nothing read first": ([tmp_path / "nothing", *shape, "--out", tmp_path / "file"], "--out: cannot write"),
         "checkpoints in the way": (
             [good, *shape, "--out", out, "--checkpoint", tmp_path / "file"],
             "--checkpoint: cannot write to .*file",
@@ -178,6 +205,8 @@ WRONG = [
     "output below a file", "unknown option", "text for restarts", "far too many", "endless", "infinite smoothing",
     "infinite tolerance", "a long name", "a long output", "one number", "no number", "half of it in words",
     "no shape at all", "three numbers", "too large in one word",
+    "one frame", "several with a folder", "several with a stack", "several, one lost", "no name", "no frames named",
+    "a channel and grey", "a channel too many", "signals", "nothing read first",
     "quiet and json", "resume alone", "checkpoints in the way",
 ]  # fmt: skip
 
@@ -271,7 +300,7 @@ def modules_after(*arguments):
         (["demo", "--quiet", "--json"], "--quiet and --json exclude each other", {"rich"}),
         (["fit", "x", "--out", "y", "--template-shape", "a", "b"], "must be two whole numbers", {"rich"}),
         (
-            ["plot", "x", "--out", "y.png", "--frames", "z", "--crop", "1", "2", "3", "d"],
+            ["plot", "x", "--out", "y.png", "--images", "z", "--crop", "1", "2", "3", "d"],
             "four whole numbers",
             {"rich"},
         ),

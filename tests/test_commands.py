@@ -1,20 +1,24 @@
 """The commands around the search: frames looked at, made, located, restored and drawn, rightly and wrongly."""
 
 import csv
+import json
+import os
 import re
 import subprocess
 import sys
-from pathlib import Path
 
 import imageio.v3 as imageio
 import jax
+import mrcfile
 import numpy as np
 import pytest
+from PIL import Image
 
 import jaxem
 from jaxem.assess import frame_stats
 from jaxem.cli import app, applying, estimate, inspecting, memory, simulating
 from jaxem.cli.estimate import Estimate
+from jaxem.cli.frame_files import read_observed
 from jaxem.cli.requests import FrameChoice
 from jaxem.io import read_frames
 from jaxem.model import predict
@@ -122,11 +126,80 @@ def test_many_frames_far_below_the_rest_are_counted(capfd):
     )
 
 
-def test_chosen_frames_keep_their_numbers():
-    path = Path("frames")
-    assert FrameChoice(path, frames=(2, 12), every=4).numbers(3) == [2, 6, 10]
-    assert FrameChoice(path, every=2).numbers(3) == FrameChoice(path, frames=(None, 9), every=2).numbers(3) == [0, 2, 4]
-    assert FrameChoice(path, frames=(-5, None), every=3).numbers(2) == [0, 1]
+def test_chosen_frames_keep_their_numbers(tmp_path):
+    np.save(tmp_path / "a.npy", np.zeros((12, 2, 2)))
+
+    def numbers(**chosen):
+        return list(read_observed(FrameChoice(tmp_path / "a.npy", **chosen)).part.numbers)
+
+    assert numbers(frames=(2, 12), every=4) == [2, 6, 10]
+    assert numbers(every=4) == numbers(frames=(None, 9), every=4) == [0, 4, 8]
+    assert numbers(frames=(-5, None), every=3) == [7, 10]
+
+
+def test_frames_keep_their_names(files, truth, drawn, capfd):
+    names = ["left 3.png", "left 12.png", "x.y.png"]
+    (files / "named").mkdir()
+    for name, frame in zip(names, drawn[0], strict=False):
+        Image.fromarray(frame).save(files / "named" / name)
+    model = ["--model", files / "model.npz"]
+    assert run("locate", files / "named", *model, "--out", files / "places") == 0
+    with (files / "places" / "positions.csv").open() as stream:
+        assert [(row["frame"], row["name"]) for row in csv.DictReader(stream)] == [*zip("012", names, strict=True)]
+    with np.load(files / "places" / "positions.npz") as found:
+        assert found["name"].tolist() == names
+    assert run("restore", files / "named", *model, "--out", files / "clean", "--frames", "1:") == 0
+    assert sorted(file.name for file in (files / "clean").iterdir()) == ["left 12.png", "x.y.png"]
+    several = [files / "named" / name for name in reversed(names)]  # as a shell spells a pattern out
+    capfd.readouterr()
+    assert run("locate", *several, *model, "--out", files / "listed") == 0
+    assert "3 files" in capfd.readouterr().out
+    assert (files / "listed" / "positions.csv").read_text() == (files / "places" / "positions.csv").read_text()
+
+
+def test_commands_that_are_over_soon_speak_json(files, no_trial, capfd):
+    def said(*arguments):
+        assert run(*arguments, "--json") == 0
+        captured = capfd.readouterr()
+        assert captured.err == ""
+        return {line["event"]: line for line in map(json.loads, captured.out.splitlines())}
+
+    frames, model = files / "frames.npy", ["--model", files / "model.npz"]
+    told = said("info", frames, "--template-shape", "7x6", "--contrast", "50", "--estimate")
+    assert told["frames"]["shape"] == [12, 20, 24]
+    assert told["pixels"]["noise"] == pytest.approx(12, rel=0.3)
+    assert told["fit"]["seconds"] == 75.0
+    assert told["fit"]["memory"] > 10**6
+    assert {"remarks", "exclude_odd", "mask_hot"} <= told["odd"].keys()
+    told = said("locate", frames, *model, "--out", files / "spoken")
+    assert told["places"]["median_confidence"] > 0.9
+    assert told["wrote"]["paths"] == [str(files / "spoken" / name) for name in ("positions.csv", "positions.npz")]
+    told = said("restore", frames, *model, "--out", files / "spoken.npy")
+    assert told["wrote"]["paths"] == [str(files / "spoken.npy")]
+    assert told["frames"]["dtype"] == "uint8"
+
+
+def test_a_name_that_no_terminal_shows(files, drawn):
+    path = files / "fr\udce9d\u00e9ric.npy"
+    np.save(path, drawn[0])
+    for encoding in ("ascii", "utf-8"):
+        ended = subprocess.run(
+            [sys.executable, "-m", "jaxem", "info", str(path)],
+            env={**os.environ, "PYTHONIOENCODING": encoding, "PYTHONUTF8": "0"},
+            capture_output=True,
+            check=False,
+        )
+        assert ended.returncode == 0, ended.stderr
+        assert b"12 frames of 20 x 24 uint8" in ended.stdout
+        assert b"ric.npy" in ended.stdout
+
+
+def test_restore_to_mrc(files, truth, drawn):
+    assert run("restore", files / "frames.npy", "--model", files / "model.npz", "--out", files / "clean.mrcs") == 0
+    np.testing.assert_array_equal(read_frames(files / "clean.mrcs"), np.rint(clean(truth, drawn[1])).astype(np.uint16))
+    with mrcfile.open(files / "clean.mrcs") as file:
+        assert file.is_image_stack()
+        assert float(file.header.dmax) == np.rint(clean(truth, drawn[1])).max()
 
 
 @pytest.mark.parametrize("suffix", ["", ".tif", ".npy", ".mkv", ".avi", ".gif"])
@@ -229,8 +302,8 @@ def test_plot(files, search, truth):
     sizes = {}
     for name, more in {
         "plain.png": [],
-        "framed.png": ["--frames", files / "frames.npy", "--number", "-1"],
-        "vector.svg": ["--frames", files / "frames.npy"],
+        "framed.png": ["--images", files / "frames.npy", "--frame", "-1"],
+        "vector.svg": ["--images", files / "frames.npy"],
     }.items():
         assert run("plot", files / "restarts.npz", "--out", files / name, *more) == 0
         sizes[name] = (files / name).stat().st_size
@@ -280,7 +353,7 @@ def test_info_says_what_frames_are(files, drawn, no_trial, capfd, monkeypatch):
     assert "template   7 x 6\n" in text
     assert no_trial == [((12, 20, 24), (5, 6)), ((6, 20, 24), (7, 6))]
     monkeypatch.setattr(inspecting, "available_memory", lambda: 10**8)
-    text = info(capfd, drawn[0][:, :, :3], files / "frames.npy", "--estimate")
+    text = info(capfd, drawn[0][:, :, :2], files / "frames.npy", "--estimate")
     assert "template   5 x 1, a quarter" in text
     assert "warning: That is more memory than is free; take fewer frames" in text
 
@@ -376,6 +449,10 @@ def wrong(files, name):
             "RESULT: .*holds Params, and what is needed is Report or Rest",
         ),
         "plot to a form": (["plot", model, "--out", files / "x.bmp"], "--out must end in .png, .pdf, .svg"),
+        "plot a frame of nothing": (
+            ["plot", model, "--out", files / "x.png", "--frame", "3"],
+            "--frame needs --images FRAMES",
+        ),
         "plot without out": (["plot", model], "--out"),
         "info template": (["info", frames, "--template-shape", "30", "2"], r"--template-shape \(30, 2\) is larger"),
         "info text": (["info", frames, "--template-shape", "a", "2"], "--template-shape must be two whole numbers"),
@@ -388,6 +465,7 @@ WRONG = [
     "grey", "restore over frames", "restore among others", "restore to a form", "restore to a folder",
     "restore to a file", "fps", "fps nan", "fps text", "no images", "memory", "seed", "large seed",
     "simulate among others", "plot params", "plot to a form", "plot without out", "info template", "info text",
+    "plot a frame of nothing",
 ]  # fmt: skip
 
 

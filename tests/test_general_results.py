@@ -129,7 +129,7 @@ def test_what_was_not_observed_tells_nothing(files, params, problem, capfd):
 def test_the_figure_shows_it(files, problem):
     jaxem.save(files / "fit.npz", restarts(truth(), problem[1], TURNS).best)
     absent = int(np.argmin(problem[1].present))
-    frames = ["--frames", files / "frames.npy", "--number"]
+    frames = ["--images", files / "frames.npy", "--frame"]
     for name, more in {"a.png": [], "b.png": [*frames, 0], "c.png": [*frames, absent]}.items():
         assert run("plot", files / "fit.npz", "--out", files / name, *more) == 0
         picture = imageio.imread(files / name)[..., :3].astype(int)

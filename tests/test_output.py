@@ -98,7 +98,7 @@ def test_frames_in_colour_are_written_in_every_form(tmp_path):
         pixels = pixels_for(path, whole, 0.0, 1.0)
         if name == "png":
             path.mkdir()
-        write_frames(path, frames, pixels, frames.shape, range(2), 10)
+        write_frames(path, frames, pixels, frames.shape, ["0.png", "1.png"], 10)
         found = read_frames(path, colour=True)
         assert found.shape == (2, 16, 24, 3), name
         assert found.dtype == np.uint8

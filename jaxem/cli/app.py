@@ -23,6 +23,9 @@ from jaxem.runtime.interruption import heard
 
 def run(arguments: Sequence[str]) -> int:
     """Run one command and return its exit code."""
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):  # names of files may hold what a terminal cannot show
+            stream.reconfigure(errors="backslashreplace")
     try:
         code = app(args=with_pairs(arguments) or ["--help"], prog_name="jaxem", standalone_mode=False)
     except ArgumentError as error:

@@ -13,13 +13,21 @@ from jaxem.assess.assessment import Report
 from jaxem.assess.frame_stats import outliers
 from jaxem.assess.locating import expect_prior
 from jaxem.assess.locating import locate as locate_in
+from jaxem.cli.display import lines_or_json
 from jaxem.cli.findings import describe_findings, position_shown
-from jaxem.cli.frame_files import Observed, check_frames_output, read_observed
+from jaxem.cli.frame_files import (
+    Observed,
+    check_frame_names,
+    check_frames_output,
+    note_frames,
+    read_observed,
+    restored_names,
+)
 from jaxem.cli.outputs import check_folder, expect_new
 from jaxem.cli.requests import FrameChoice
 from jaxem.cli.saved_results import Model, load_model, load_result, model_of
 from jaxem.cli.tables import write_located
-from jaxem.cli.text import describe_observed, say, warn
+from jaxem.cli.text import say, warn
 from jaxem.io.readers.source import FramesError
 from jaxem.io.writers import is_single_file, pixels_for, write_frames
 from jaxem.model.params import Params
@@ -40,47 +48,67 @@ TABLE_FILES = ("positions.csv", "positions.npz")
 
 
 def locate(
-    choice: FrameChoice, model_path: Path, out: Path, prior: str, fitted: bool, *, overwrite: bool = False
+    choice: FrameChoice,
+    model_path: Path,
+    out: Path,
+    prior: str,
+    fitted: bool,
+    *,
+    overwrite: bool = False,
+    as_json: bool = False,
 ) -> int:
     """Write what is in each of the frames and where, and how surely."""
     expect_prior(prior)
+    check_folder(out, TABLE_FILES, overwrite)
     cache_compiled_programs()
     model = load_model(model_path)
     observed = _read_for(model, choice, model_path)
-    images, weights, _ = observed
-    check_folder(out, TABLE_FILES, overwrite)
-    say(describe_observed(images, weights, choice.path))
+    images, weights, part = observed
+    display = lines_or_json(as_json)
+    note_frames(observed, choice, display)
     found = locate_in(images, model.found, prior=prior, fitted=fitted, weights=weights, transforms=model.transforms)
-    numbers = choice.numbers(len(images))
+    numbers = part.numbers[: len(images)]
     with output_folder(out) as folder:
-        write_located(folder, numbers, found, model.transforms)
+        write_located(folder, numbers, part.names, found, model.transforms)
     sure = float((found.confidence > SURE_CONFIDENCE).mean())
-    say(
-        f"median confidence {np.median(found.confidence):.3g}, above {SURE_CONFIDENCE} in {100 * sure:.3g} % of the "
-        f"frames; log evidence {np.median(found.log_evidence):.6g} nats a frame (median)"
+    confidence, evidence = float(np.median(found.confidence)), float(np.median(found.log_evidence))
+    lines, facts = describe_findings(found.positions, model.params, model.transforms)
+    display.note(
+        "places",
+        f"median confidence {confidence:.3g}, above {SURE_CONFIDENCE} in {100 * sure:.3g} % of the "
+        f"frames; log evidence {evidence:.6g} nats a frame (median)",
+        *lines,
+        median_confidence=confidence,
+        share_sure=sure,
+        median_log_evidence=evidence,
+        **facts,
     )
-    for line in describe_findings(found.positions, model.params, model.transforms)[0]:
-        say(line)
     _warn_of_outliers(found.log_evidence + _typical_cost(observed, model), images[0].size, numbers)
-    say("wrote " + " and ".join(str(out / name) for name in TABLE_FILES))
+    paths = [str(out / name) for name in TABLE_FILES]
+    display.note("wrote", f"wrote {' and '.join(paths)}", paths=paths)
     return 0
 
 
-def restore(choice: FrameChoice, model_path: Path, out: Path, fps: float, *, overwrite: bool = False) -> int:
+def restore(
+    choice: FrameChoice, model_path: Path, out: Path, fps: float, *, overwrite: bool = False, as_json: bool = False
+) -> int:
     """Write the frames without their noise."""
     if not 0 < fps <= MOST_FRAMES_PER_SECOND:
         raise ArgumentValueError("fps", f"must be above 0 and at most {MOST_FRAMES_PER_SECOND}, but is {fps:g}.")
     cache_compiled_programs()
     params, transforms, _ = model = load_model(model_path)
-    images, weights, _ = _read_for(model, choice, model_path)
-    numbers = choice.numbers(len(images))
-    check_frames_output(out, numbers, choice.path, model.num_channels, overwrite=overwrite)
-    say(describe_observed(images, weights, choice.path))
+    check_frames_output(out, choice.path, model.num_channels, overwrite=overwrite)
+    images, weights, part = observed = _read_for(model, choice, model_path)
+    names = restored_names(part)
+    check_frame_names(out, names, overwrite)
+    display = lines_or_json(as_json)
+    note_frames(observed, choice, display)
     positions = locate_in(images, params, weights=weights, transforms=transforms).positions
     pixels = pixels_for(out, images, *_range(params))
     with output_file(out) if is_single_file(out) else output_folder(out) as place:
-        write_frames(place, reconstruct(positions, params, transforms), pixels, images.shape, numbers, fps)
-    say(f"wrote {plural(len(images), 'frame')} to {out}, {pixels.describe()}")
+        write_frames(place, reconstruct(positions, params, transforms), pixels, images.shape, names, fps)
+    words = f"wrote {plural(len(images), 'frame')} to {out}, {pixels.describe()}"
+    display.note("wrote", words, paths=[str(out)], low=pixels.low, high=pixels.high)
     return 0
 
 

@@ -23,7 +23,7 @@ from jaxem.runtime.files import check_output
 def run_demo(seed: int, out: Path, reporting: Reporting) -> int:
     """Make the frames of the demonstration, fit them, and hold the result against the truth."""
     request = FitRequest(TEMPLATE_SHAPE, seed=seed)
-    fitting.check_request(request, IMAGE_SHAPE)
+    fitting.check_numbers(request)
     cache_compiled_programs()
     demo = demo_frames(seed)
     with choose_display(reporting, len(demo.frames)) as display:

@@ -26,17 +26,17 @@ from jaxem.cli.claims import (
     test_failed,
     verdict,
 )
+from jaxem.cli.display import Display
 from jaxem.cli.excluding import SecondSearch, fit_again, look_before
 from jaxem.cli.exit_codes import ExitCode
 from jaxem.cli.findings import describe_findings, in_words, position_shown
-from jaxem.cli.frame_files import read_observed
+from jaxem.cli.frame_files import expect_several, note_frames, read_observed
 from jaxem.cli.long_running import choose_display, fingerprint_of, open_checkpointer, save_interrupted
 from jaxem.cli.model_options import model_options
 from jaxem.cli.outputs import check_folder
-from jaxem.cli.progress import Display
 from jaxem.cli.requests import FitRequest, FrameChoice, Reporting
 from jaxem.cli.tables import write_positions
-from jaxem.cli.text import InterruptedRunError, describe_observed
+from jaxem.cli.text import InterruptedRunError
 from jaxem.io.results import save
 from jaxem.model.appearances import as_transforms
 from jaxem.ops.validation import as_number
@@ -56,15 +56,16 @@ RESULT_FILES = ("result.npz", "positions.csv", "figure.png")
 
 def fit(choice: FrameChoice, request: FitRequest, out: Path, reporting: Reporting, *, overwrite: bool = False) -> int:
     """Fit the frames that were chosen."""
+    check_folder(out, RESULT_FILES, overwrite or reporting.resume)
+    check_numbers(request)
     observed = read_observed(choice)
     images = observed.images
-    check_request(request, images.shape[1:3])
+    expect_several(images)
+    as_template_shape(request.template_shape, images.shape[1:3])
     model = model_options(request, choice, observed)
     cache_compiled_programs()
     with choose_display(reporting, len(images)) as display:
-        check_folder(out, RESULT_FILES, overwrite or reporting.resume)
-        words = describe_observed(images, observed.weights, choice.path)
-        display.note("frames", words, shape=list(images.shape), dtype=str(images.dtype))
+        note_frames(observed, choice, display, *only_place(request, images.shape[1:3]))
         looked = look_before(observed, request, display)
         model = looked.model(model)
         fingerprint = {} if reporting.checkpoint is None else fingerprint_of(images, request, model)
@@ -87,13 +88,20 @@ def fit(choice: FrameChoice, request: FitRequest, out: Path, reporting: Reportin
     return exit_code(report)
 
 
-def check_request(request: FitRequest, image_shape: tuple[int, ...]) -> None:
-    """Find out before the work whether a request makes sense for images of this size.
+def only_place(request: FitRequest, image_shape: tuple[int, ...]) -> list[str]:
+    """That there is nothing to look for, where a template fills the frame."""
+    if request.template_shape != tuple(image_shape) or request.wrap:
+        return []
+    return ["the template is as large as the frames, so there is only one place for it: their mean is what is found"]
+
+
+def check_numbers(request: FitRequest) -> None:
+    """Find out before anything is read whether a request makes sense.
 
     Raises:
         ArgumentError: it does not.
     """
-    as_template_shape(request.template_shape, image_shape)
+    as_template_shape(request.template_shape)
     if request.num_restarts is not None:
         as_count("num_restarts", request.num_restarts, at_least=1, at_most=MOST_RESTARTS)
     as_seed(request.seed)
@@ -145,6 +153,7 @@ def write(frames: FittedFrames, found: Restarts, test: TestRun | None, out: Path
         write_positions(
             folder / "positions.csv",
             frames.numbers,
+            frames.looked.observed.part.names,
             report.assessment.located,
             transforms,
             frames.looked.excluded,

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from jaxem.cli.parameters import (
     AbsentOption,
+    ChannelOption,
     CheckpointOption,
     ChosenOption,
     ColourOption,
@@ -87,6 +88,8 @@ def info(
     chosen: ChosenOption = None,
     every: EveryOption = FrameChoice.every,
     grey: GreyOption = FrameChoice.grey,
+    channel: ChannelOption = FrameChoice.channel,
+    json: JsonOption = False,
 ) -> int:
     """Look at FRAMES before the work: what they are, what is wrong with them, and what a fit will need.
 
@@ -96,11 +99,13 @@ def info(
 
     Whether a template that differs from its background by 5 can be found: ... --template-shape 60 40 --contrast 5
     """
-    choice = choose_frames(frames, crop, chosen, every, grey, colour=colour, nan_missing=nan_missing, mask=mask)
+    choice = choose_frames(
+        frames, crop, chosen, every, grey, colour=colour, channel=channel, nan_missing=nan_missing, mask=mask
+    )
     shape = None if template_shape is None else parse_shape(template_shape)
     from jaxem.cli import inspecting
 
-    return inspecting.info(choice, shape, estimate, contrast)
+    return inspecting.info(choice, shape, estimate, contrast, as_json=json)
 
 
 def size(
@@ -119,6 +124,7 @@ def size(
     chosen: ChosenOption = None,
     every: EveryOption = FrameChoice.every,
     grey: GreyOption = FrameChoice.grey,
+    channel: ChannelOption = FrameChoice.channel,
     quiet: QuietOption = False,
     json: JsonOption = False,
 ) -> int:
@@ -126,7 +132,9 @@ def size(
 
     Example: jaxem size frames/ --from 20 20 --to 40 40
     """
-    choice = choose_frames(frames, crop, chosen, every, grey, colour=colour, nan_missing=nan_missing, mask=mask)
+    choice = choose_frames(
+        frames, crop, chosen, every, grey, colour=colour, channel=channel, nan_missing=nan_missing, mask=mask
+    )
     request = SizeRequest(
         parse_shape(smallest, "smallest"), parse_shape(largest, "largest"), num_restarts, seed, absent
     )
@@ -165,6 +173,7 @@ def fit(
     chosen: ChosenOption = None,
     every: EveryOption = FrameChoice.every,
     grey: GreyOption = FrameChoice.grey,
+    channel: ChannelOption = FrameChoice.channel,
     checkpoint: CheckpointOption = None,
     resume: ResumeOption = False,
     quiet: QuietOption = False,
@@ -177,7 +186,9 @@ def fit(
     Work that must survive: jaxem fit ... --checkpoint saved, and after whatever ended it the same with --resume.
     """
     shape = parse_shape(template_shape)
-    choice = choose_frames(frames, crop, chosen, every, grey, colour=colour, nan_missing=nan_missing, mask=mask)
+    choice = choose_frames(
+        frames, crop, chosen, every, grey, colour=colour, channel=channel, nan_missing=nan_missing, mask=mask
+    )
     request = FitRequest(
         shape,
         num_restarts,

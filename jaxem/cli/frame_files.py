@@ -8,8 +8,10 @@ from typing import NamedTuple
 
 import numpy as np
 
+from jaxem.cli.display import Display
 from jaxem.cli.outputs import check_folder, expect_new
 from jaxem.cli.requests import FrameChoice
+from jaxem.cli.text import describe_observed
 from jaxem.io.arrays import read_array
 from jaxem.io.frames import FramesError, Part, read_part
 from jaxem.io.readers.folder import frames_in
@@ -86,11 +88,33 @@ def read_observed(choice: FrameChoice) -> Observed:
         return Observed(part.images, None, part)
     if not seen.any():
         if choice.mask is None:
-            raise FramesError(f"{choice.path} holds nothing but NaN.")
+            raise FramesError(f"{choice.source} holds nothing but NaN.")
         raise ArgumentValueError("mask", f"must leave some pixels, but {choice.mask} leaves none of the frames'.")
     if seen.ndim == 3 and (seen == seen[:1]).all():
         seen = seen[0]
     return Observed(part.images, seen.astype(np.float32), part)
+
+
+def expect_several(images: np.ndarray) -> None:
+    """Refuse a frame that is alone.
+
+    Raises:
+        FramesError: it is.
+    """
+    if len(images) == 1:
+        raise FramesError(
+            "this is one frame alone, in which nothing tells the template from the background; give several, in which "
+            "it is at different places."
+        )
+
+
+def note_frames(observed: Observed, choice: FrameChoice, display: Display, *more: str) -> None:
+    """What was read, and how."""
+    images, weights, part = observed
+    words = describe_observed(images, weights, choice.source)
+    notes = [*part.notes, *more]
+    lines = [words, *(f"note: {note}" for note in notes)]
+    display.note("frames", *lines, shape=list(images.shape), dtype=str(images.dtype), notes=notes)
 
 
 def cut_like_frames(array: np.ndarray, part: Part, argument: str, name: object, *, axis: int = 0) -> np.ndarray:
@@ -124,6 +148,7 @@ def _read_part(choice: FrameChoice) -> Part:
         every=choice.every,
         grey=choice.grey or DEFAULT_GREY,
         colour=choice.colour,
+        channel=choice.channel,
         nan_missing=choice.nan_missing,
     )
 
@@ -152,19 +177,19 @@ def _read_mask(path: Path, part: Part) -> np.ndarray:
 
 def check_frames_output(
     out: Path,
-    numbers: Sequence[int],
-    frames: Path | None = None,
+    frames: Path | tuple[Path, ...] = (),
     channels: int | None = None,
     *,
     overwrite: bool = False,
 ) -> None:
-    """Find out before the work whether frames can be written there, and will mix nothing up.
+    """Find out before anything is read whether frames can be written there.
 
     Raises:
         OutputError: it cannot be written, would replace what is read, or stand among other frames.
         ArgumentValueError: it would replace what is there, and that was not asked for.
     """
-    if frames is not None and out.exists() and frames.exists() and out.samefile(frames):
+    read = [frames] if isinstance(frames, Path) else [place for file in frames for place in (file, file.parent)]
+    if out.exists() and any(place.exists() and out.samefile(place) for place in read):
         raise OutputError(f"{out} is where the frames are; choose another place.")
     if not can_hold(out, channels):
         raise OutputError(f"{out} cannot hold {channels} channels; choose an .npy file.")
@@ -173,10 +198,29 @@ def check_frames_output(
         expect_new([out], overwrite)
         return
     if out.suffix and not out.is_dir():
-        known = ", ".join((".tif", ".npy", *VIDEO))
+        known = ", ".join((".tif", ".npy", ".mrc", *VIDEO))
         raise OutputError(f"{out} ends in none of {known}; a folder's name has no suffix.")
-    names = set(frame_names(numbers))
-    others = [file.name for file in frames_in(out) if file.name not in names] if out.is_dir() else []
+    check_folder(out, (), overwrite)
+
+
+def check_frame_names(out: Path, names: Sequence[str], overwrite: bool) -> None:
+    """Find out before the work whether frames of these names will mix nothing up in a folder.
+
+    Raises:
+        OutputError: there are others.
+        ArgumentValueError: there are some of the same names, which they would replace, and that was not asked for.
+    """
+    if is_single_file(out):
+        return
+    others = [file.name for file in frames_in(out) if file.name not in set(names)] if out.is_dir() else []
     if others:
         raise OutputError(f"{out} holds other frames, such as {others[0]}; choose an empty folder.")
-    check_folder(out, frame_names(numbers), overwrite)
+    check_folder(out, names, overwrite)
+
+
+def restored_names(part: Part) -> list[str]:
+    """Names of PNG files for frames: those that they came with, if they had names and no two alike, else numbers."""
+    stems = [Path(name).stem for name in part.names or ()]
+    if stems and len(set(stems)) == len(stems):
+        return [f"{stem}.png" for stem in stems]
+    return frame_names(part.numbers[: len(part.images)])

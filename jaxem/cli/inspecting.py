@@ -11,11 +11,12 @@ import numpy as np
 
 from jaxem.assess.frame_stats import describe_statistics, frame_statistics
 from jaxem.assess.recoverability import Verdict, expect_recovery
+from jaxem.cli.display import Display, lines_or_json
 from jaxem.cli.frame_files import read_observed
 from jaxem.cli.memory import fit_memory
 from jaxem.cli.odd_data import say_what_is_odd
 from jaxem.cli.requests import FrameChoice
-from jaxem.cli.text import describe_frames, say
+from jaxem.cli.text import describe_frames
 from jaxem.runtime.arguments import as_positive, as_template_shape
 from jaxem.runtime.errors import ArgumentValueError
 from jaxem.runtime.resources import available_memory
@@ -26,41 +27,61 @@ WANTED_PRECISION = 10  # times smaller than the template's difference from its b
 
 
 def info(
-    choice: FrameChoice, template_shape: tuple[int, int] | None, estimate: bool, difference: float | None = None
+    choice: FrameChoice,
+    template_shape: tuple[int, int] | None,
+    estimate: bool,
+    difference: float | None = None,
+    *,
+    as_json: bool = False,
 ) -> int:
     """Say what frames are, what is wrong with them, and what a fit will need."""
+    if template_shape is not None:
+        as_template_shape(template_shape)
+    if difference is not None:
+        as_positive("difference", difference)
+        if template_shape is None:
+            raise ArgumentValueError("difference", "needs --template-shape: a larger template needs less of it.")
     before = time.monotonic()
     observed = read_observed(choice)
     images = observed.images
     seconds_to_read = time.monotonic() - before
     if template_shape is not None:
         as_template_shape(template_shape, images.shape[1:3])
-    if difference is not None:
-        as_positive("difference", difference)
-        if template_shape is None:
-            raise ArgumentValueError("difference", "needs --template-shape: a larger template needs less of it.")
+    display = lines_or_json(as_json)
     statistics = frame_statistics(images, observed.weights)
-    say(f"frames     {describe_frames(images)}, {bytes_in_words(images.nbytes)}, from {choice.path}")
-    for line in describe_statistics(images, statistics):
-        say(line)
-    say_what_is_odd(observed, template_shape, statistics)
+    notes = list(observed.part.notes)
+    display.note(
+        "frames",
+        f"frames     {describe_frames(images)}, {bytes_in_words(images.nbytes)}, from {choice.source}",
+        *(f"note: {note}" for note in notes),
+        shape=list(images.shape),
+        dtype=str(images.dtype),
+        notes=notes,
+    )
+    numbers = {name: value for name, value in statistics._asdict().items() if name != "limits"}
+    display.note("pixels", *describe_statistics(images, statistics), **numbers)
+    say_what_is_odd(observed, template_shape, statistics, display)
     if difference is not None and template_shape is not None:
-        _say_what_to_expect(images, template_shape, difference, statistics.noise)
+        _say_what_to_expect(images, template_shape, difference, statistics.noise, display)
     needed, available = fit_memory(images), available_memory()
-    time_needed = _estimate(images, template_shape, seconds_to_read) if estimate else "add --estimate for the time"
+    seconds, time_needed = None, "add --estimate for the time"
+    if estimate:
+        seconds, time_needed = _estimate(images, template_shape, seconds_to_read, display)
     memory = f"about {bytes_in_words(round(needed))} of memory ({bytes_in_words(available)} are free)"
-    say(f"a fit      {memory}; {time_needed}")
+    lines = [f"a fit      {memory}; {time_needed}"]
     if needed > available:
-        say("warning: That is more memory than is free; take fewer frames with --every, or cut with --crop.")
+        lines.append("warning: That is more memory than is free; take fewer frames with --every, or cut with --crop.")
+    display.note("fit", *lines, memory=round(needed), free=available, seconds=seconds)
     return 0
 
 
 def _say_what_to_expect(
-    images: np.ndarray, template_shape: tuple[int, int], difference: float, noise_scale: float
+    images: np.ndarray, template_shape: tuple[int, int], difference: float, noise_scale: float, display: Display
 ) -> None:
     """Whether a template that differs so much from its background can be found, and how precisely."""
     if not noise_scale > 0:
-        say("warning: These frames tell no noise, so nothing can be said of what a template of that contrast needs.")
+        words = "warning: These frames tell no noise, so nothing can be said of what a template of that contrast needs."
+        display.note("template", words)
         return
     count = len(images)
     found = expect_recovery(
@@ -72,25 +93,38 @@ def _say_what_to_expect(
         precision=difference / WANTED_PRECISION,
     )
     height, width = template_shape
-    say(
+    lines = [
         f"contrast   {found.contrast:.3g}: {height} x {width} pixels that differ by {difference:g}, "
         f"{difference / noise_scale:.3g} of the noise; {found.needed_contrast:.3g} is needed, chance finds "
         f"{found.chance_contrast:.3g}"
-    )
+    ]
     least = f"it would have to differ by {found.needed_difference:.3g}, or be larger"
     said = {
         Verdict.RECOVERABLE: "finds such a template",
         Verdict.DOUBTFUL: f"finds it in {100 * found.probability:.0f} of 100 cases or more; to be sure, {least}",
         Verdict.HOPELESS: f"cannot tell it from chance; {least}",
     }
-    say(f"a search   {said[found.verdict]}")
+    lines.append(f"a search   {said[found.verdict]}")
     if found.verdict != Verdict.HOPELESS:
         wanted = f"{found.num_images:.0f} frames give it to 1 / {WANTED_PRECISION} of that difference"
-        say(f"           {plural(count, 'frame')} give its pixels to {found.standard_error:.3g}; {wanted}")
+        lines.append(f"           {plural(count, 'frame')} give its pixels to {found.standard_error:.3g}; {wanted}")
+    display.note(
+        "template",
+        *lines,
+        height=height,
+        width=width,
+        difference=difference,
+        contrast=float(found.contrast),
+        needed_contrast=float(found.needed_contrast),
+        verdict=found.verdict.name,
+        probability=float(found.probability),
+    )
 
 
-def _estimate(images: np.ndarray, template_shape: tuple[int, int] | None, seconds_to_read: float) -> str:
-    """Seconds that a fit will take, in words, after a line on the template that was assumed."""
+def _estimate(
+    images: np.ndarray, template_shape: tuple[int, int] | None, seconds_to_read: float, display: Display
+) -> tuple[float, str]:
+    """Seconds that a fit will take, also in words, after a line on the template that was assumed."""
     from jaxem.cli.estimate import estimate_time  # imports JAX, as the docstring above says
     from jaxem.runtime.compilation_cache import cache_compiled_programs
 
@@ -98,6 +132,7 @@ def _estimate(images: np.ndarray, template_shape: tuple[int, int] | None, second
     why = "" if template_shape else ", a quarter of the frame's sides; --template-shape H W gives another"
     cache_compiled_programs()
     expected = estimate_time(images, (height, width), seconds_to_read)
-    say(f"template   {height} x {width}{why}")
+    display.note("template", f"template   {height} x {width}{why}", height=height, width=width)
     around = clock(expected.seconds - expected.seconds_of_steps)
-    return f"about {clock(expected.seconds)}, {around} of it before and after the search itself; {expected.reason}"
+    words = f"about {clock(expected.seconds)}, {around} of it before and after the search itself; {expected.reason}"
+    return float(expected.seconds), words

@@ -12,7 +12,8 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from jaxem.cli.progress import ANNEALING, BEST_SO_FAR, NOT_THE_BEST, RECENTRING, RESEEDING, TRIAL, Display, Story
+from jaxem.cli.display import Display
+from jaxem.cli.progress import ANNEALING, BEST_SO_FAR, NOT_THE_BEST, RECENTRING, RESEEDING, TRIAL, Story
 from jaxem.runtime.text import clock, plural, printable
 from jaxem.search.progress import HARD_STAGE, PLAIN_STAGE, PRIOR_STAGE, STAGE_NAMES, Progress
 from jaxem.search.stages import StageKind

@@ -14,9 +14,10 @@ import jax
 import numpy as np
 
 import jaxem
+from jaxem.cli.display import Display
 from jaxem.cli.exit_codes import ExitCode
 from jaxem.cli.parameters import spelling
-from jaxem.cli.progress import Display, JsonDisplay, PlainDisplay
+from jaxem.cli.progress import JsonDisplay, PlainDisplay
 from jaxem.cli.requests import FitRequest, Reporting
 from jaxem.cli.text import InterruptedRunError, warn
 from jaxem.runtime.checkpoint import Checkpointer

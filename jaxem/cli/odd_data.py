@@ -11,8 +11,8 @@ from jaxem.assess.frame_remarks import frame_warnings
 from jaxem.assess.frame_stats import FrameStatistics
 from jaxem.assess.odd_remarks import Names, left_out
 from jaxem.assess.oddities import OddFrames, odd_frames
+from jaxem.cli.display import Display
 from jaxem.cli.frame_files import Observed
-from jaxem.cli.text import say
 from jaxem.runtime.text import plural
 
 
@@ -66,17 +66,25 @@ def look_at(
     return Looked(observed, names, odd_frames(images, weights, template_shape=template_shape, wrap=wrap, names=names))
 
 
-def say_what_is_odd(observed: Observed, template_shape: tuple[int, int] | None, statistics: FrameStatistics) -> None:
+def say_what_is_odd(
+    observed: Observed, template_shape: tuple[int, int] | None, statistics: FrameStatistics, display: Display
+) -> None:
     """What `jaxem info` says of odd frames and pixels, and of what a fit would leave out."""
     looked = look_at(observed, template_shape)
     remarks = frame_warnings(observed.images, statistics)
     if statistics.low < statistics.high:
         remarks += looked.odd.remarks
-    for remark in remarks:
-        say(f"{remark.grade}: {remark}")
+    left: dict[str, str] = {}
     if statistics.low < statistics.high:
-        for line in what_is_left_out(looked._replace(names=looked.names._replace(excludes=True, masks=True))):
-            say(f"{line[0]:14} leaves out {line[1]}")
+        left = dict(what_is_left_out(looked._replace(names=looked.names._replace(excludes=True, masks=True))))
+    display.note(
+        "odd",
+        *(f"{remark.grade}: {remark}" for remark in remarks),
+        *(f"{option:14} leaves out {what}" for option, what in left.items()),
+        remarks=[remark.facts() for remark in remarks],
+        exclude_odd=left.get("--exclude-odd"),
+        mask_hot=left.get("--mask-hot"),
+    )
 
 
 def what_is_left_out(looked: Looked) -> list[tuple[str, str]]:

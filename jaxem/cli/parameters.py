@@ -26,6 +26,8 @@ SPELLINGS = {
     "smallest": "--from",
     "largest": "--to",
     "difference": "--contrast",
+    "number": "--frame",
+    "shown": "--images",
 }
 # Options that take a height and a width, and what the library calls them.
 SIZES = {"--template-shape": "template_shape", "--from": "smallest", "--to": "largest"}
@@ -43,6 +45,10 @@ def with_pairs(words: Sequence[str]) -> list[str]:
     Raises:
         ArgumentValueError: a size is one number; what comes next would be taken for the other.
     """
+    if "" in words[1:]:
+        before = words[words.index("", 1) - 1]
+        argument = before.lstrip("-").replace("-", "_") if before.startswith("--") else "path"
+        raise ArgumentValueError(argument, "is empty; say what is meant, such as . for this folder.")
     found: list[str] = []
     rest = list(words)
     while rest:
@@ -80,10 +86,10 @@ def real(text: str) -> float:
 
 
 FRAMES_HELP = (
-    "A folder or a quoted pattern of PNG, JPEG or TIFF frames; a stack (K, H, W) in .npy, .npz, TIFF, MRC, HDF5 or "
-    "Zarr, file::name where a file holds several; or a video."
+    "A folder, a pattern or a list of PNG, JPEG, TIFF, WebP, BMP or PGM frames; a stack (K, H, W) in .npy, .npz, TIFF, "
+    "MRC, HDF5 or Zarr, file::name where a file holds several; or a video."
 )
-FramesArgument = Annotated[Path, typer.Argument(metavar="FRAMES", help=FRAMES_HELP)]
+FramesArgument = Annotated[list[Path], typer.Argument(metavar="FRAMES", help=FRAMES_HELP)]
 CropOption = Annotated[
     tuple[str, str, str, str] | None,
     typer.Option(metavar="ROW COLUMN HEIGHT WIDTH", help="Take this part of each frame alone, in pixels."),
@@ -102,6 +108,12 @@ GreyOption = Annotated[
 ]
 ColourOption = Annotated[
     bool, typer.Option("--colour", help="Keep the channels of colour, or those of an array (K, H, W, C).")
+]
+ChannelOption = Annotated[
+    int | None,
+    typer.Option(
+        "--channel", metavar="N", parser=whole, help="Of several channels take this one alone, counted from 0."
+    ),
 ]
 MaskOption = Annotated[
     Path | None,
@@ -185,7 +197,7 @@ SizesOutOption = Annotated[
 TablesOutOption = Annotated[Path, typer.Option(metavar="DIR", help="Folder for positions.csv and positions.npz.")]
 FramesOutOption = Annotated[
     Path,
-    typer.Option(metavar="OUT", help="Folder for PNG files, or a .tif, .npy, .mp4, .avi, .mkv or .gif file."),
+    typer.Option(metavar="OUT", help="Folder for PNG files, or a .tif, .mrc, .npy, .mp4, .avi, .mkv or .gif file."),
 ]
 PictureOption = Annotated[Path, typer.Option(metavar="FILE", help="The picture, .png, .pdf or .svg.")]
 
@@ -253,5 +265,9 @@ JsonOption = Annotated[bool, typer.Option("--json", help="One JSON object a line
 
 SpeedOption = Annotated[float, typer.Option(metavar="N", parser=real, help="Frames a second of a video.")]
 CountOption = Annotated[int, typer.Option(metavar="N", parser=whole, help="How many frames.")]
-ShownFramesOption = Annotated[Path | None, typer.Option(metavar="FRAMES", help=f"Show one of these. {FRAMES_HELP}")]
-ShownNumberOption = Annotated[int, typer.Option(metavar="N", parser=whole, help="Which one, counted from 0.")]
+ShownFramesOption = Annotated[
+    Path | None, typer.Option("--images", metavar="FRAMES", help=f"Show one of these. {FRAMES_HELP}")
+]
+ShownNumberOption = Annotated[
+    int | None, typer.Option("--frame", metavar="N", parser=whole, help="Which one, counted from 0.")
+]

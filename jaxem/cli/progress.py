@@ -6,7 +6,7 @@ words; numbers that are not finite are null. The events and their other keys:
 ========= ==============================================================================================================
 event     keys
 ========= ==============================================================================================================
-frames    shape, [K, H, W]; dtype. Not of ``jaxem demo``
+frames    shape, [K, H, W]; dtype; notes, sentences on how the files were read. Not of ``jaxem demo``
 odd       remarks, each with code, grade, text and effect, on frames and pixels; of ``jaxem fit``, before the search
 residuals the same on what the model leaves, before a second search
 left out  frames, numbers of those that `--exclude-odd` leaves out
@@ -23,19 +23,22 @@ size      of ``jaxem size``, when a fit has ended: size, [h, w]; is_held_out, wh
           log_likelihood of all frames, nats, or null
 sizes     of ``jaxem size``: size, [h, w], or null if none can be told; sizes, a list of objects, the best first; gain
           and gain_error, nats; remarks, a list of objects with code, grade, text and effect
+pixels    of ``jaxem info``: low, high, mean, noise, roughness (pixel values), at_low, at_high (shares)
+odd       of ``jaxem info``: remarks; exclude_odd and mask_hot, what these would leave out in words, or null
+template  of ``jaxem info``: height, width, difference, contrast, needed_contrast, verdict, probability
+fit       of ``jaxem info``: memory and free, bytes; seconds, with ``--estimate``
+places    of ``jaxem locate``: median_confidence, share_sure, median_log_evidence; shares of templates, turns, absence
 ========= ==============================================================================================================
 """
 
 from __future__ import annotations
 
-import json
 import math
-import sys
 import time
 from collections import Counter
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
+from jaxem.cli.display import JsonLines, Lines
 from jaxem.cli.text import say
 from jaxem.runtime.text import plural
 from jaxem.search.progress import ENDING_STAGES, STAGE_NAMES, Progress
@@ -49,33 +52,7 @@ BEST_SO_FAR, NOT_THE_BEST = "best so far", "not the best"
 SECONDS_BETWEEN_SIGNS = 10.0  # of life, which plain lines give while a stage goes on
 
 
-class Display:
-    """Shows nothing; the others show the same things in their own ways.
-
-    Args:
-        num_images: of which objectives are given the mean.
-    """
-
-    def __init__(self, num_images: int = 1) -> None:
-        self.num_images = num_images
-        self.began = time.monotonic()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        pass
-
-    def note(self, event: str, *lines: str, **facts: Any) -> None:
-        """Something that happened, in words and in facts."""
-
-    def progress(self, progress: Progress) -> None:
-        """How far a run is; called in its thread, one call at a time."""
-
-
-class PlainDisplay(Display):
+class PlainDisplay(Lines):
     """A line when a stage ends, and now and then while it goes on."""
 
     def __init__(self, num_images: int) -> None:
@@ -84,8 +61,7 @@ class PlainDisplay(Display):
 
     def note(self, event: str, *lines: str, **facts: Any) -> None:
         self.story.note(event)
-        for line in lines:
-            say(line)
+        super().note(event, *lines, **facts)
 
     def progress(self, progress: Progress) -> None:
         lines = self.story.news(progress)
@@ -96,20 +72,12 @@ class PlainDisplay(Display):
             say(f"  {line}")
 
 
-class JsonDisplay(Display):
+class JsonDisplay(JsonLines):
     """A JSON object a line."""
-
-    def note(self, event: str, *lines: str, **facts: Any) -> None:
-        self._write({"event": event, "text": "\n".join(lines), **facts})
 
     def progress(self, progress: Progress) -> None:
         facts = {**progress._asdict(), "status": progress.status.name, "start": progress.start + 1}
-        self._write({"event": "progress", "seconds": round(time.monotonic() - self.began, 3), **facts})
-
-    def _write(self, facts: dict[str, Any]) -> None:
-        finite = {name: None if isinstance(x, float) and not math.isfinite(x) else x for name, x in facts.items()}
-        sys.stdout.write(json.dumps(finite) + "\n")
-        sys.stdout.flush()
+        self.write({"event": "progress", "seconds": round(time.monotonic() - self.began, 3), **facts})
 
 
 class Story:

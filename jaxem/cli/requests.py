@@ -16,23 +16,29 @@ FRAMES_PER_SECOND = 10.0  # of a video
 class FrameChoice:
     """Which frames, by the arguments of `jaxem.io.read_frames`, and which of their pixels were observed."""
 
-    path: Path
+    path: Path | tuple[Path, ...]
     crop: tuple[int, ...] | None = None
     frames: tuple[int | None, int | None] | None = None
     every: int = 1
     grey: str | None = None
     colour: bool = False
+    channel: int | None = None
     nan_missing: bool = False
     mask: Path | None = None
 
     def __post_init__(self) -> None:
+        if self.channel is not None and (self.colour or self.grey is not None):
+            other = "--colour" if self.colour else "--grey"
+            raise ArgumentValueError("channel", f"and {other} exclude each other; choose one.")
         if self.colour and self.grey is not None:
             raise ArgumentValueError("colour", "and --grey exclude each other; choose one.")
 
-    def numbers(self, count: int) -> list[int]:
-        """Numbers of so many chosen frames in their file, or among the chosen where those are counted from the end."""
-        first = 0 if self.frames is None else self.frames[0] or 0
-        return [first + self.every * place for place in range(count)] if first >= 0 else list(range(count))
+    @property
+    def source(self) -> str:
+        """Where they are, in words."""
+        if isinstance(self.path, Path):
+            return str(self.path)
+        return f"{len(self.path)} files, {self.path[0]} among them"
 
 
 @dataclass(frozen=True)
@@ -105,27 +111,49 @@ def parse_shape(words: tuple[str, str], argument: str = "template_shape") -> tup
 
 
 def choose_frames(
-    path: Path,
+    paths: Path | Sequence[Path],
     crop: tuple[str, str, str, str] | None,
     frames: str | None,
     every: int,
     grey: str | None,
     *,
     colour: bool = False,
+    channel: int | None = None,
     nan_missing: bool = False,
     mask: Path | None = None,
 ) -> FrameChoice:
-    """Which frames, as a command line spells it."""
+    """Which frames, as a command line spells it: one path, or many where a shell has spelled out a pattern."""
+    several = (paths,) if isinstance(paths, Path) else tuple(paths)
     return FrameChoice(
-        path,
+        several[0] if len(several) == 1 else several,
         None if crop is None else _parse_crop(crop),
         None if frames is None else _parse_range(frames),
         every,
         grey,
         colour,
+        channel,
         nan_missing,
         mask,
     )
+
+
+def shown_frame(
+    path: Path | None, number: int | None, crop: tuple[str, str, str, str] | None, grey: str | None, channel: int | None
+) -> FrameChoice | None:
+    """The one frame that a figure shows; None for none.
+
+    Raises:
+        ArgumentValueError: something is said of it, but not where it is.
+    """
+    if path is None:
+        said = {"number": number, "crop": crop, "grey": grey, "channel": channel}
+        for argument, value in said.items():
+            if value is not None:
+                raise ArgumentValueError(argument, "needs --images FRAMES, the frames of which one is shown.")
+        return None
+    number = number or 0
+    only = (number, number + 1 if number != -1 else None)
+    return FrameChoice(path, None if crop is None else _parse_crop(crop), only, 1, grey, channel=channel)
 
 
 def parse_fixed(words: Sequence[str]) -> tuple[tuple[str, str], ...]:

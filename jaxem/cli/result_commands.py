@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from jaxem.cli.parameters import (
+    ChannelOption,
     ChosenOption,
     CountOption,
     CropOption,
@@ -12,6 +13,7 @@ from jaxem.cli.parameters import (
     FramesArgument,
     FramesOutOption,
     GreyOption,
+    JsonOption,
     MaskOption,
     MissingOption,
     ModelOption,
@@ -29,6 +31,7 @@ from jaxem.cli.requests import (
     FRAMES_PER_SECOND,
     FrameChoice,
     choose_frames,
+    shown_frame,
 )
 
 
@@ -45,6 +48,8 @@ def locate(
     chosen: ChosenOption = None,
     every: EveryOption = FrameChoice.every,
     grey: GreyOption = FrameChoice.grey,
+    channel: ChannelOption = FrameChoice.channel,
+    json: JsonOption = False,
 ) -> int:
     """Find where a template that was found before is in each of FRAMES.
 
@@ -56,10 +61,10 @@ def locate(
 
     Example: jaxem locate new-frames/ --model found/result.npz --out places
     """
-    choice = choose_frames(frames, crop, chosen, every, grey, nan_missing=nan_missing, mask=mask)
+    choice = choose_frames(frames, crop, chosen, every, grey, channel=channel, nan_missing=nan_missing, mask=mask)
     from jaxem.cli import applying
 
-    return applying.locate(choice, model, out, prior, fitted, overwrite=overwrite)
+    return applying.locate(choice, model, out, prior, fitted, overwrite=overwrite, as_json=json)
 
 
 def restore(
@@ -74,6 +79,8 @@ def restore(
     chosen: ChosenOption = None,
     every: EveryOption = FrameChoice.every,
     grey: GreyOption = FrameChoice.grey,
+    channel: ChannelOption = FrameChoice.channel,
+    json: JsonOption = False,
 ) -> int:
     """Write each of FRAMES without its noise: the background, and the template at its most probable place.
 
@@ -81,10 +88,10 @@ def restore(
 
     Example: jaxem restore frames/ --model found/result.npz --out clean.mp4
     """
-    choice = choose_frames(frames, crop, chosen, every, grey, nan_missing=nan_missing, mask=mask)
+    choice = choose_frames(frames, crop, chosen, every, grey, channel=channel, nan_missing=nan_missing, mask=mask)
     from jaxem.cli import applying
 
-    return applying.restore(choice, model, out, fps, overwrite=overwrite)
+    return applying.restore(choice, model, out, fps, overwrite=overwrite, as_json=json)
 
 
 def simulate(
@@ -111,16 +118,16 @@ def plot(
     out: PictureOption,
     overwrite: OverwriteOption = False,
     frames: ShownFramesOption = None,
-    number: ShownNumberOption = 0,
+    number: ShownNumberOption = None,
     crop: CropOption = None,
     grey: GreyOption = FrameChoice.grey,
+    channel: ChannelOption = FrameChoice.channel,
 ) -> int:
-    """Draw the summary figure of a saved result again, with a frame if FRAMES are given.
+    """Draw the figure of a saved result again, with one of the frames if FRAMES are given.
 
-    Example: jaxem plot found/result.npz --out figure.png --frames frames/
+    Example: jaxem plot found/result.npz --out figure.png --images frames/ --frame 12
     """
-    only = f"{number}:{number + 1 if number != -1 else ''}"
-    choice = None if frames is None else choose_frames(frames, crop, only, 1, grey)
+    choice = shown_frame(frames, number, crop, grey, channel)
     from jaxem.cli import applying
 
     return applying.plot(result, out, choice, overwrite=overwrite)

@@ -8,14 +8,14 @@ import jax
 import numpy as np
 
 from jaxem.cli.demo import IMAGE_SHAPE, demo_frames
-from jaxem.cli.frame_files import check_frames_output
+from jaxem.cli.frame_files import check_frame_names, check_frames_output
 from jaxem.cli.memory import drawing_memory
 from jaxem.cli.outputs import expect_new
 from jaxem.cli.requests import FRAMES_PER_SECOND
 from jaxem.cli.saved_results import load_model
 from jaxem.cli.tables import write_table
 from jaxem.cli.text import describe_frames, say
-from jaxem.io.writers import is_single_file, pixels_for, write_frames
+from jaxem.io.writers import frame_names, is_single_file, pixels_for, write_frames
 from jaxem.model import sampling
 from jaxem.model.appearances import IDENTITY
 from jaxem.model.params import Positions
@@ -40,7 +40,9 @@ def simulate(model: Path | None, num_images: int, seed: int, out: Path, *, overw
         problem = f"{num_images} needs {bytes_in_words(needed)} of memory, more than is free."
         raise ArgumentValueError("num_images", problem)
     channels = None if given is None else given.num_channels
-    check_frames_output(out, range(num_images), channels=channels, overwrite=overwrite)
+    names = frame_names(range(num_images))
+    check_frames_output(out, channels=channels, overwrite=overwrite)
+    check_frame_names(out, names, overwrite)
     single = is_single_file(out)
     table = out.with_name(f"{out.stem}-corners.csv") if single else out / "corners.csv"
     expect_new([table], overwrite)
@@ -54,7 +56,7 @@ def simulate(model: Path | None, num_images: int, seed: int, out: Path, *, overw
     pixels = pixels_for(out, images, float(images.min()), float(images.max()))
     with output_folder(table.parent) as folder:
         place = folder / out.name if single else folder
-        write_frames(place, images, pixels, images.shape, range(num_images), FRAMES_PER_SECOND)
+        write_frames(place, images, pixels, images.shape, names, FRAMES_PER_SECOND)
         write_table(folder / table.name, range(num_images), positions, transforms)
     say(f"wrote {describe_frames(images)} to {out}, {pixels.describe()}, and {table}")
     return 0

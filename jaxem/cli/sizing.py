@@ -11,13 +11,13 @@ import numpy as np
 
 from jaxem.assess.shape_choice import ShapeChoice, as_shapes, choose_shape, in_words
 from jaxem.assess.shape_fits import SizedFit
+from jaxem.cli.display import Display
 from jaxem.cli.fitting import MOST_RESTARTS
-from jaxem.cli.frame_files import read_observed
+from jaxem.cli.frame_files import expect_several, note_frames, read_observed
 from jaxem.cli.long_running import choose_display
 from jaxem.cli.outputs import check_folder
-from jaxem.cli.progress import Display
 from jaxem.cli.requests import FrameChoice, Reporting, SizeRequest
-from jaxem.cli.text import describe_observed, warn
+from jaxem.cli.text import warn
 from jaxem.io.results import save
 from jaxem.runtime.arguments import as_count, as_seed, as_template_shape
 from jaxem.runtime.compilation_cache import cache_compiled_programs
@@ -33,18 +33,18 @@ def size(
     choice: FrameChoice, request: SizeRequest, out: Path | None, reporting: Reporting, *, overwrite: bool = False
 ) -> int:
     """Choose a size for the frames that were chosen."""
-    observed = read_observed(choice)
-    images = observed.images
-    shapes = _as_range(request, images.shape[1:3])
     if request.num_restarts is not None:
         as_count("num_restarts", request.num_restarts, at_least=1, at_most=MOST_RESTARTS)
     seed = as_seed(request.seed)
     if out is not None:
         check_folder(out, SIZE_FILES, overwrite)
+    observed = read_observed(choice)
+    images = observed.images
+    expect_several(images)
+    shapes = _as_range(request, images.shape[1:3])
     cache_compiled_programs()
     with choose_display(reporting, len(images)) as display:
-        words = describe_observed(images, observed.weights, choice.path)
-        display.note("frames", words, shape=list(images.shape), dtype=str(images.dtype))
+        note_frames(observed, choice, display)
         found = choose_shape(
             jax.random.key(seed),
             images,

@@ -13,22 +13,30 @@ from jaxem.model.params import Positions
 from jaxem.model.predict import Located
 
 
-def write_located(folder: Path, numbers: Sequence[int], found: Located, transforms: tuple[str, ...]) -> None:
+def write_located(
+    folder: Path, numbers: Sequence[int], names: Sequence[str] | None, found: Located, transforms: tuple[str, ...]
+) -> None:
     """``positions.csv`` and ``positions.npz``: what is in each frame, and how surely."""
-    write_positions(folder / "positions.csv", numbers, found, transforms)
+    write_positions(folder / "positions.csv", numbers, names, found, transforms)
     more, said = _how_surely(found), _what_is_said(found.positions, transforms)
-    arrays: dict[str, Any] = {"frame": np.array(numbers), "corners": found.corners, **more, **said}
+    called = {} if names is None else {"name": np.array(names)}
+    arrays: dict[str, Any] = {"frame": np.array(numbers), **called, "corners": found.corners, **more, **said}
     np.savez_compressed(folder / "positions.npz", **arrays)
 
 
 def write_positions(
-    path: Path, numbers: Sequence[int], found: Located, transforms: tuple[str, ...], excluded: np.ndarray | None = None
+    path: Path,
+    numbers: Sequence[int],
+    names: Sequence[str] | None,
+    found: Located,
+    transforms: tuple[str, ...],
+    excluded: np.ndarray | None = None,
 ) -> None:
     """What is in each frame, and how surely, a row each; and whether it was left out of the fit, (K,)."""
     more = _how_surely(found)
     if excluded is not None:
         more["excluded"] = excluded.astype(int)
-    write_table(path, numbers, found.positions, transforms, more)
+    write_table(path, numbers, found.positions, transforms, more, names)
 
 
 def _how_surely(found: Located) -> dict[str, np.ndarray]:
@@ -42,14 +50,16 @@ def write_table(
     positions: Positions,
     transforms: tuple[str, ...],
     more: Mapping[str, np.ndarray] | None = None,
+    names: Sequence[str] | None = None,
 ) -> None:
-    """A row a frame: its number, the corner, numbers about it, and what else the model says of it."""
+    """A row a frame: its number, its name if it has one, the corner, numbers about it, what else the model says."""
     rows, columns = np.asarray(positions.corners).T.tolist()
-    table: dict[str, Sequence[Any]] = {"frame": numbers, "row": rows, "column": columns}
+    called = {} if names is None else {"name": names}
+    table: dict[str, Sequence[Any]] = {"frame": numbers, **called, "row": rows, "column": columns}
     table |= {name: [f"{value:.9g}" for value in values] for name, values in (more or {}).items()}
     said = _what_is_said(positions, transforms)
     table |= {name: (values.astype(int) if values.dtype == bool else values).tolist() for name, values in said.items()}
-    with path.open("w", newline="") as stream:
+    with path.open("w", newline="", encoding="utf-8", errors="backslashreplace") as stream:
         writer = csv.writer(stream)
         writer.writerow(table)
         writer.writerows(zip(*table.values(), strict=True))

@@ -7,8 +7,9 @@ from pathlib import Path
 
 import numpy as np
 
-from jaxem.io.frames import locate, read_frames
+from jaxem.io.frames import read_frames
 from jaxem.io.pixels import native
+from jaxem.io.places import locate
 from jaxem.io.readers.formats import FramesError, is_zarr, open_source, recognise
 from jaxem.io.readers.source import check_claim, check_memory, nbytes
 

@@ -7,10 +7,7 @@ Nothing is ever unpickled, and no other file is opened than those named.
 
 from __future__ import annotations
 
-import glob
 import operator
-import os
-from collections import Counter
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -19,11 +16,12 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from jaxem.io.pixels import GREYS, Wanted, as_wanted, native
-from jaxem.io.readers.folder import FolderSource, frames_in, natural_order
-from jaxem.io.readers.formats import ACCEPTED, FramesError, Source, is_zarr, open_files, open_source
+from jaxem.io.places import Paths, locate
+from jaxem.io.readers.folder import FolderSource
+from jaxem.io.readers.formats import FramesError, Source, open_files, open_source
 from jaxem.io.readers.planes import axis_note, check_axes, with_channels
-from jaxem.io.readers.source import cannot_open, check_claim, check_memory, nbytes, not_finite
-from jaxem.runtime.text import listed, plural
+from jaxem.io.readers.source import check_claim, check_memory, nbytes, not_finite
+from jaxem.runtime.text import plural
 
 BLOCK = 2**26  # bytes read at a time
 
@@ -31,7 +29,7 @@ __all__ = ["FramesError", "Part", "read_frames", "read_part"]
 
 
 def read_frames(
-    path: str | os.PathLike[str],
+    path: Paths,
     *,
     crop: Sequence[int] | None = None,
     frames: Sequence[int | None] | None = None,
@@ -47,8 +45,8 @@ def read_frames(
         path: where the frames are, in any of these forms, recognised by content and by suffix only where that tells
             nothing: ``.npy``; ``.npz`` with one array or one named ``images`` or ``frames``, or ``file.npz::name``; a
             folder of PNG, JPEG and TIFF files of one frame each, or a pattern such as ``run/*.png``, taken in the
-            natural order of their names (2 before 10); TIFF of several pages; MRC; HDF5, with ``file.h5::name``
-            unless it holds but one dataset of three or four dimensions; Zarr, likewise; a video.
+            natural order of their names (2 before 10); a list of such files; TIFF of several pages; MRC; HDF5, with
+            ``file.h5::name`` unless it holds but one dataset of three or four dimensions; Zarr, likewise; a video.
         crop: (row, column, height, width) in pixels of the part of each frame to take; all of it by default.
         frames: (first, last) numbers counted from 0, the last left out, negative from the end, None for the end.
         every: N to take every N-th of those.
@@ -110,7 +108,7 @@ class Part(NamedTuple):
 
 
 def read_part(
-    path: str | os.PathLike[str],
+    path: Paths,
     *,
     crop: Sequence[int] | None = None,
     frames: Sequence[int | None] | None = None,
@@ -216,46 +214,6 @@ def _check_numbers(block: np.ndarray, numbers: range, path: Path, nan_missing: b
 def _no_channels(path: Path, shape: tuple[int, ...] | None = None) -> FramesError:
     of_shape = "" if shape is None else f"; its shape is {shape}"
     return FramesError(f"{path} is grey: it holds no colour to keep{of_shape}.")
-
-
-def locate(path: str | os.PathLike[str]) -> tuple[Any, str | None]:
-    """A file or Zarr folder and the name of the array in it, or (place, image files)."""
-    text = os.fspath(path)
-    place = Path(text)
-    name = None
-    try:
-        exists = place.exists()
-        if not exists and not os.path.lexists(place) and "::" in text:
-            text, name = text.split("::", 1)
-            place = Path(text)
-            exists = place.exists()
-        if exists and (not place.is_dir() or is_zarr(place)):
-            return place, name
-        if exists:
-            if name is not None:
-                raise FramesError(f"{place} holds no arrays with names; leave out ::{name}.")
-            files = frames_in(place)
-            what = f"holds no pictures{_others(place)}; give the folder or the file that holds the frames"
-        elif os.path.lexists(place):
-            os.stat(place)  # says what is wrong with the link
-            raise FramesError(f"{place} cannot be opened.")
-        elif glob.has_magic(text):
-            files, what = sorted(map(Path, glob.glob(text)), key=natural_order), "matches no files; look at the pattern"
-        else:
-            raise FramesError(f"{place} does not exist; give {ACCEPTED}.")
-    except FramesError:
-        raise
-    except (OSError, ValueError) as error:
-        raise cannot_open(place, error) from error
-    if not files:
-        raise FramesError(f"{place} {what} itself.")
-    return (place, files), None
-
-
-def _others(folder: Path) -> str:
-    """What a folder without pictures holds instead."""
-    kinds = Counter(file.suffix for file in folder.iterdir() if file.suffix and not file.name.startswith("."))
-    return ", but " + listed([f"{count} of {suffix}" for suffix, count in kinds.most_common()], 3) if kinds else ""
 
 
 def _choice(frames: Sequence[int | None] | None, every: int) -> tuple[int | None, int | None, int]:

@@ -1,4 +1,4 @@
-"""Frames to files: a folder of PNG, a TIFF of several pages, NumPy's ``.npy``, or a video (extra ``app``).
+"""Frames to files: a folder of PNG, a TIFF of several pages, MRC, NumPy's ``.npy``, or a video (extra ``app``).
 
 Files of whole numbers hold pixel values as they are, rounded and cut to what the type holds. Where values need not fit,
 they are scaled; `pixels_for` says how.
@@ -6,7 +6,7 @@ they are scaled; `pixels_for` says how.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -17,6 +17,8 @@ import numpy as np
 from jaxem.io.readers.source import library
 
 TIFF, VIDEO = (".tif", ".tiff"), (".mp4", ".avi", ".mkv", ".gif")
+MRC = (".mrc", ".mrcs")
+MRC_MODES = {np.dtype(np.int8): 0, np.dtype(np.int16): 1, np.dtype(np.float32): 2, np.dtype(np.uint16): 6}
 LOSSLESS = {".avi": "ffv1", ".mkv": "ffv1", ".gif": "gif"}
 STORED_COLOUR = {"ffv1": "bgr0", "gif": "rgb8"}
 HIGH_QUALITY = {"crf": "12"}
@@ -70,6 +72,9 @@ def pixels_for(path: Path, like: np.ndarray, low: float, high: float) -> Pixels:
     shade = "colour" if has_channels else "grey"
     if path.suffix.lower() == ".npy" or path.suffix.lower() in TIFF:
         return Pixels(dtype if is_whole else np.dtype(np.float32))
+    if path.suffix.lower() in MRC:
+        known = np.dtype(np.uint16) if dtype == np.uint8 else dtype
+        return Pixels(known if is_whole and known in MRC_MODES else np.dtype(np.float32))
     most = 0
     if is_whole:
         most = int(np.iinfo(dtype).max) if dtype in (np.uint8, np.uint16) else int(like.max(initial=0))
@@ -83,12 +88,13 @@ def pixels_for(path: Path, like: np.ndarray, low: float, high: float) -> Pixels:
 
 def is_single_file(path: Path) -> bool:
     """Whether frames of this name go to one file and not to a folder."""
-    return path.suffix.lower() in (*TIFF, *VIDEO, ".npy")
+    return path.suffix.lower() in (*TIFF, *MRC, *VIDEO, ".npy")
 
 
 def can_hold(path: Path, channels: int | None) -> bool:
     """Whether a file of this name holds frames of so many channels; None: grey ones."""
-    return channels in (None, 3) or path.suffix.lower() == ".npy"
+    suffix = path.suffix.lower()
+    return channels is None or suffix == ".npy" or (channels == 3 and suffix not in MRC)
 
 
 def frame_names(numbers: Iterable[int]) -> list[str]:
@@ -103,7 +109,7 @@ def write_frames(
     frames: Iterable[np.ndarray],
     pixels: Pixels,
     shape: tuple[int, ...],
-    numbers: Iterable[int],
+    names: Sequence[str],
     fps: float,
 ) -> None:
     """Write frames one by one.
@@ -113,7 +119,7 @@ def write_frames(
         frames: (H, W) or (H, W, C) each, pixel values.
         pixels: how they become numbers.
         shape: (K, H, W) or (K, H, W, C) of them all.
-        numbers: of each frame, for names.
+        names: of each frame in a folder.
         fps: frames a second of a video.
     """
     converted = (pixels(frame) for frame in frames)
@@ -122,11 +128,12 @@ def write_frames(
         **dict.fromkeys(TIFF, lambda: _write_tiff(path, converted, shape, pixels.dtype)),
         **dict.fromkeys(VIDEO, lambda: _write_video(path, converted, shape, fps)),
         ".npy": lambda: _write_npy(path, converted, shape, pixels.dtype),
+        **dict.fromkeys(MRC, lambda: _write_mrc(path, converted, shape, pixels.dtype)),
     }
-    writers.get(suffix, lambda: _write_folder(path, converted, frame_names(numbers)))()
+    writers.get(suffix, lambda: _write_folder(path, converted, names))()
 
 
-def _write_folder(folder: Path, frames: Iterator[np.ndarray], names: list[str]) -> None:
+def _write_folder(folder: Path, frames: Iterator[np.ndarray], names: Sequence[str]) -> None:
     image = library("PIL.Image", folder)
     for frame, name in zip(frames, names, strict=True):
         image.fromarray(frame).save(folder / name)
@@ -139,6 +146,15 @@ def _write_tiff(path: Path, frames: Iterator[np.ndarray], shape: tuple[int, ...]
     with tifffile.TiffWriter(path, bigtiff=big) as writer:
         for frame in frames:
             writer.write(frame, photometric=photometric, contiguous=False, metadata=None)
+
+
+def _write_mrc(path: Path, frames: Iterator[np.ndarray], shape: tuple[int, ...], dtype: np.dtype[Any]) -> None:
+    mrcfile = library("mrcfile", path)
+    with mrcfile.new_mmap(path, shape, MRC_MODES[dtype], overwrite=True) as file:
+        for number, frame in enumerate(frames):
+            file.data[number] = frame
+        file.update_header_stats()
+        file.set_image_stack()
 
 
 def _write_npy(path: Path, frames: Iterator[np.ndarray], shape: tuple[int, ...], dtype: np.dtype[Any]) -> None:

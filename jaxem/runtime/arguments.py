@@ -10,15 +10,15 @@ from typing import Any
 from jaxem.runtime.errors import ArgumentTypeError, ArgumentValueError
 
 
-def as_template_shape(template_shape: Any, image_shape: tuple[int, ...]) -> tuple[int, int]:
-    """The template's (h, w) as two integers that fit in the image."""
+def as_template_shape(template_shape: Any, image_shape: tuple[int, ...] | None = None) -> tuple[int, int]:
+    """The template's (h, w) as two integers that fit in the image, if that is known."""
     try:
         height, width = (operator.index(size) for size in template_shape)
     except (TypeError, ValueError):
         raise ArgumentTypeError("template_shape", f"must be two integers (h, w), but is {template_shape!r}.") from None
     if height < 1 or width < 1:
         raise ArgumentValueError("template_shape", f"must be at least (1, 1), but is {(height, width)}.")
-    if height > image_shape[0] or width > image_shape[1]:
+    if image_shape is not None and (height > image_shape[0] or width > image_shape[1]):
         raise ArgumentValueError(
             "template_shape",
             f"{(height, width)} is larger than the images {image_shape}; "

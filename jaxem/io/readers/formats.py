@@ -162,4 +162,4 @@ def recognise(path: Path) -> str:
     return form
 
 
-__all__ = ["ACCEPTED", "FramesError", "Source", "is_zarr", "open_files", "open_source"]
+__all__ = ["ACCEPTED", "FramesError", "Source", "is_zarr", "open_files", "open_source", "recognise"]

@@ -144,8 +144,8 @@ def mapped(path: Path, dtype: np.dtype[Any], offset: int, shape: tuple[int, ...]
     """
     size = regular_size(path)
     frame = nbytes(shape[1:], dtype)
-    whole = min(shape[0], max(0, size - offset) // frame) if frame and len(shape) > 2 else 0
-    if whole in (0, shape[0]):
+    whole = min(shape[0], max(0, size - offset) // frame) if len(shape) > 2 else 0
+    if whole in (0, *shape[:1]):
         check_claim(path, nbytes(shape, dtype), max(0, size - offset), most_packed=1)
         return ArraySource(np.memmap(path, dtype, "r", offset, shape), size, about)
     pixels = np.memmap(path, dtype, "r", offset, (whole, *shape[1:]))
