@@ -19,6 +19,7 @@ from jaxem.assess import frame_stats
 from jaxem.cli import app, applying, estimate, inspecting, memory, simulating
 from jaxem.cli.estimate import Estimate
 from jaxem.cli.frame_files import read_observed
+from jaxem.cli.overlay import overlay
 from jaxem.cli.requests import FrameChoice
 from jaxem.io import read_frames
 from jaxem.model import predict
@@ -540,3 +541,36 @@ def test_nothing_that_is_there_is_replaced_unasked(files, search, truth):
         assert path.read_text() == "somebody's work"
         assert run(*command, "--overwrite") == 0
         assert path.read_bytes() != b"somebody's work"
+
+
+def test_places_as_a_table_for_relion_and_as_boxes(files, drawn, capfd):
+    corners = drawn[1]
+    arguments = ["locate", files / "frames.npy", "--model", files / "model.npz", "--out", files / "listed", "--star"]
+    assert run(*arguments, "--overlay", files / "boxes", "--frames", "3:") == 0
+    lines = (files / "listed" / "positions.star").read_text().splitlines()
+    names = [line.split()[0] for line in lines if line.startswith("_")]
+    rows = [dict(zip(names, line.split(), strict=True)) for line in lines if "@" in line]
+    assert [row["_rlnMicrographName"] for row in rows] == [f"{number:06}@frames.npy" for number in range(4, COUNT + 1)]
+    middles = [[float(row["_rlnCoordinateY"]), float(row["_rlnCoordinateX"])] for row in rows]
+    np.testing.assert_allclose(middles, corners[3:] + np.array([3, 2.5]))
+    pictures = read_frames(files / "boxes", colour=True)
+    assert pictures.shape == (COUNT - 3, 240, 288, 3)
+    orange = (pictures == [230, 159, 0]).all(axis=-1)
+    for picture, (row, column) in zip(orange, 12 * corners[3:], strict=True):
+        rows, columns = np.nonzero(picture)
+        assert (rows.min(), rows.max()) == (row, row + 12 * TEMPLATE[0] - 1)
+        assert (columns.min(), columns.max()) == (column, column + 12 * TEMPLATE[1] - 1)
+    assert "boxes\n" in capfd.readouterr().out
+    assert run(*arguments[:-2], files / "other", "--overlay", files / "boxes") == 2
+    assert "--overlay would replace " in capfd.readouterr().err
+
+
+def test_boxes_go_on_at_the_other_side_and_around_nothing():
+    corners = np.array([[-1, -1], [4, 6]])
+    frames, shape = overlay(np.zeros((2, 6, 8)), jaxem.Positions(corners), np.array([0.5, 0.5]), (3, 4))
+    nothing, wrapped = frames
+    assert shape == (2, 240, 320, 3)
+    assert not nothing.any()
+    seen = (wrapped == [86, 180, 233]).all(axis=-1)[::40, ::40]
+    np.testing.assert_array_equal(np.nonzero(seen.any(axis=1))[0], [0, 4, 5])
+    np.testing.assert_array_equal(np.nonzero(seen.any(axis=0))[0], [0, 1, 6, 7])

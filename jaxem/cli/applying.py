@@ -20,18 +20,20 @@ from jaxem.cli.frame_files import (
     check_frame_names,
     check_frames_output,
     note_frames,
+    picture_names,
     read_observed,
     restored_names,
 )
 from jaxem.cli.outputs import check_folder, expect_new
-from jaxem.cli.requests import FrameChoice
+from jaxem.cli.overlay import overlay
+from jaxem.cli.requests import FRAMES_PER_SECOND, FrameChoice
 from jaxem.cli.saved_results import Model, load_model, load_result, model_of
-from jaxem.cli.tables import write_located
+from jaxem.cli.tables import write_located, write_star
 from jaxem.cli.text import say, warn
 from jaxem.io.readers.source import FramesError
-from jaxem.io.writers import is_single_file, pixels_for, write_frames
+from jaxem.io.writers import Pixels, is_single_file, pixels_for, write_frames
 from jaxem.model.params import Params
-from jaxem.model.predict import reconstruct
+from jaxem.model.predict import Located, reconstruct
 from jaxem.plots.summary import DOTS_PER_INCH, summary_figure
 from jaxem.runtime.compilation_cache import cache_compiled_programs
 from jaxem.runtime.errors import ArgumentValueError
@@ -45,6 +47,7 @@ MOST_LISTED = 10  # frames named in a warning
 MOST_FRAMES_PER_SECOND = 1000
 PICTURES = (".png", ".pdf", ".svg")
 TABLE_FILES = ("positions.csv", "positions.npz")
+STAR_FILE = "positions.star"
 
 
 def locate(
@@ -55,21 +58,37 @@ def locate(
     fitted: bool,
     *,
     overwrite: bool = False,
+    star: bool = False,
+    drawn: Path | None = None,
+    fps: float = FRAMES_PER_SECOND,
     as_json: bool = False,
 ) -> int:
     """Write what is in each of the frames and where, and how surely."""
     expect_prior(prior)
-    check_folder(out, TABLE_FILES, overwrite)
+    files = TABLE_FILES + (STAR_FILE,) * star
+    check_folder(out, files, overwrite)
+    _check_speed(fps)
+    if drawn is not None:
+        check_frames_output(drawn, choice.path, overwrite=overwrite, argument="drawn")
     cache_compiled_programs()
     model = load_model(model_path)
     observed = _read_for(model, choice, model_path)
     images, weights, part = observed
+    if drawn is not None:
+        check_frame_names(drawn, restored_names(part), overwrite, "drawn")
     display = lines_or_json(as_json)
     note_frames(observed, choice, display)
     found = locate_in(images, model.found, prior=prior, fitted=fitted, weights=weights, transforms=model.transforms)
     numbers = part.numbers[: len(images)]
     with output_folder(out) as folder:
         write_located(folder, numbers, part.names, found, model.transforms)
+        if star:
+            names = picture_names(part, choice)
+            write_star(folder / STAR_FILE, names, found, model.transforms, model.template_shape)
+    paths = [str(out / name) for name in files]
+    if drawn is not None:
+        paths.append(str(drawn))
+        _write_drawn(drawn, observed, found, model, fps)
     sure = float((found.confidence > SURE_CONFIDENCE).mean())
     confidence, evidence = float(np.median(found.confidence)), float(np.median(found.log_evidence))
     lines, facts = describe_findings(found.positions, model.params, model.transforms)
@@ -84,8 +103,7 @@ def locate(
         **facts,
     )
     _warn_of_outliers(found.log_evidence + _typical_cost(observed, model), images[0].size, numbers)
-    paths = [str(out / name) for name in TABLE_FILES]
-    display.note("wrote", f"wrote {' and '.join(paths)}", paths=paths)
+    display.note("wrote", f"wrote {', '.join(paths[:-1])} and {paths[-1]}", paths=paths)
     return 0
 
 
@@ -93,8 +111,7 @@ def restore(
     choice: FrameChoice, model_path: Path, out: Path, fps: float, *, overwrite: bool = False, as_json: bool = False
 ) -> int:
     """Write the frames without their noise."""
-    if not 0 < fps <= MOST_FRAMES_PER_SECOND:
-        raise ArgumentValueError("fps", f"must be above 0 and at most {MOST_FRAMES_PER_SECOND}, but is {fps:g}.")
+    _check_speed(fps)
     cache_compiled_programs()
     params, transforms, _ = model = load_model(model_path)
     check_frames_output(out, choice.path, model.num_channels, overwrite=overwrite)
@@ -134,6 +151,20 @@ def plot(result: Path, out: Path, choice: FrameChoice | None, *, overwrite: bool
         figure.savefig(path, dpi=DOTS_PER_INCH)
     say(f"wrote {out}")
     return 0
+
+
+def _write_drawn(out: Path, observed: Observed, found: Located, model: Model, fps: float) -> None:
+    """The frames with a box around what was found in each."""
+    images, weights, part = observed
+    seen = images if weights is None else np.stack([observed.frame(number) for number in range(len(images))])
+    frames, shape = overlay(seen, found.positions, found.confidence, model.template_shape)
+    with output_file(out) if is_single_file(out) else output_folder(out) as place:
+        write_frames(place, frames, Pixels(np.dtype(np.uint8)), shape, restored_names(part), fps)
+
+
+def _check_speed(fps: float) -> None:
+    if not 0 < fps <= MOST_FRAMES_PER_SECOND:
+        raise ArgumentValueError("fps", f"must be above 0 and at most {MOST_FRAMES_PER_SECOND}, but is {fps:g}.")
 
 
 def _alone(found: Fit) -> Fit:

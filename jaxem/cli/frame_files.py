@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 
 from jaxem.cli.display import Display
-from jaxem.cli.outputs import check_folder, expect_new
+from jaxem.cli.outputs import expect_new
 from jaxem.cli.requests import FrameChoice
 from jaxem.cli.text import describe_observed
 from jaxem.io.arrays import read_array
@@ -17,7 +17,7 @@ from jaxem.io.frames import FramesError, Part, read_part
 from jaxem.io.readers.folder import frames_in
 from jaxem.io.writers import VIDEO, can_hold, frame_names, is_single_file
 from jaxem.runtime.errors import ArgumentValueError, OutputError
-from jaxem.runtime.files import check_output_file
+from jaxem.runtime.files import check_output, check_output_file
 
 DEFAULT_GREY = "luma"
 
@@ -181,6 +181,7 @@ def check_frames_output(
     channels: int | None = None,
     *,
     overwrite: bool = False,
+    argument: str = "out",
 ) -> None:
     """Find out before anything is read whether frames can be written there.
 
@@ -195,15 +196,15 @@ def check_frames_output(
         raise OutputError(f"{out} cannot hold {channels} channels; choose an .npy file.")
     if is_single_file(out):
         check_output_file(out)
-        expect_new([out], overwrite)
+        expect_new([out], overwrite, argument)
         return
     if out.suffix and not out.is_dir():
         known = ", ".join((".tif", ".npy", ".mrc", *VIDEO))
         raise OutputError(f"{out} ends in none of {known}; a folder's name has no suffix.")
-    check_folder(out, (), overwrite)
+    check_output(out)
 
 
-def check_frame_names(out: Path, names: Sequence[str], overwrite: bool) -> None:
+def check_frame_names(out: Path, names: Sequence[str], overwrite: bool, argument: str = "out") -> None:
     """Find out before the work whether frames of these names will mix nothing up in a folder.
 
     Raises:
@@ -215,7 +216,16 @@ def check_frame_names(out: Path, names: Sequence[str], overwrite: bool) -> None:
     others = [file.name for file in frames_in(out) if file.name not in set(names)] if out.is_dir() else []
     if others:
         raise OutputError(f"{out} holds other frames, such as {others[0]}; choose an empty folder.")
-    check_folder(out, names, overwrite)
+    check_output(out)
+    expect_new((out / name for name in names), overwrite, argument)
+
+
+def picture_names(part: Part, choice: FrameChoice) -> list[str]:
+    """What each frame is called by programs that take pictures one by one: its file, or its number in a stack."""
+    if part.names is not None:
+        return list(part.names)
+    stack = choice.path.name if isinstance(choice.path, Path) else ""
+    return [f"{number + 1:06}@{stack}" for number in part.numbers[: len(part.images)]]
 
 
 def restored_names(part: Part) -> list[str]:

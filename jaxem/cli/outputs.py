@@ -9,7 +9,7 @@ from jaxem.runtime.errors import ArgumentValueError
 from jaxem.runtime.files import check_output
 
 
-def expect_new(paths: Iterable[Path], overwrite: bool) -> None:
+def expect_new(paths: Iterable[Path], overwrite: bool, argument: str = "out") -> None:
     """Find out before the work whether a result would replace something.
 
     Raises:
@@ -17,7 +17,7 @@ def expect_new(paths: Iterable[Path], overwrite: bool) -> None:
     """
     there = [path for path in paths if path.exists()]
     if there and not overwrite:
-        raise ArgumentValueError("out", f"would replace {there[0]}; add --overwrite, or choose another place.")
+        raise ArgumentValueError(argument, f"would replace {there[0]}; add --overwrite, or choose another place.")
 
 
 def check_folder(folder: Path, names: Iterable[str], overwrite: bool) -> None:

@@ -28,6 +28,7 @@ SPELLINGS = {
     "difference": "--contrast",
     "number": "--frame",
     "shown": "--images",
+    "drawn": "--overlay",
 }
 # Options that take a height and a width, and what the library calls them.
 SIZES = {"--template-shape": "template_shape", "--from": "smallest", "--to": "largest"}
@@ -195,6 +196,16 @@ SizesOutOption = Annotated[
     Path | None, typer.Option("--out", metavar="DIR", help="Folder for sizes.csv, sizes.npz and sizes.png.")
 ]
 TablesOutOption = Annotated[Path, typer.Option(metavar="DIR", help="Folder for positions.csv and positions.npz.")]
+StarOption = Annotated[bool, typer.Option("--star", help="Write positions.star as well, as RELION lists particles.")]
+DrawnOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--overlay",
+        metavar="OUT",
+        help="Draw boxes into the frames, orange where a place is sure: a .mp4, .avi, .mkv, .gif or .tif file, or a "
+        "folder for PNG files.",
+    ),
+]
 FramesOutOption = Annotated[
     Path,
     typer.Option(metavar="OUT", help="Folder for PNG files, or a .tif, .mrc, .npy, .mp4, .avi, .mkv or .gif file."),

@@ -8,6 +8,7 @@ from jaxem.cli.parameters import (
     CountOption,
     CropOption,
     DrawnModelOption,
+    DrawnOption,
     EveryOption,
     FittedOption,
     FramesArgument,
@@ -25,6 +26,7 @@ from jaxem.cli.parameters import (
     ShownFramesOption,
     ShownNumberOption,
     SpeedOption,
+    StarOption,
     TablesOutOption,
 )
 from jaxem.cli.requests import (
@@ -42,6 +44,9 @@ def locate(
     overwrite: OverwriteOption = False,
     prior: PriorOption = "flat",
     fitted: FittedOption = False,
+    star: StarOption = False,
+    overlay: DrawnOption = None,
+    fps: SpeedOption = FRAMES_PER_SECOND,
     mask: MaskOption = None,
     nan_missing: MissingOption = False,
     crop: CropOption = None,
@@ -60,11 +65,15 @@ def locate(
     Frames that the model was fitted to are surer than they should be, unless --fitted says which they are: all of them.
 
     Example: jaxem locate new-frames/ --model found/result.npz --out places
+
+    Boxes drawn into the frames, and a table for RELION: ... --overlay places/boxes.mp4 --star
     """
     choice = choose_frames(frames, crop, chosen, every, grey, channel=channel, nan_missing=nan_missing, mask=mask)
     from jaxem.cli import applying
 
-    return applying.locate(choice, model, out, prior, fitted, overwrite=overwrite, as_json=json)
+    return applying.locate(
+        choice, model, out, prior, fitted, overwrite=overwrite, star=star, drawn=overlay, fps=fps, as_json=json
+    )
 
 
 def restore(

@@ -58,6 +58,12 @@ class Model(NamedTuple):
         return shape[2] if len(shape) == 3 else None
 
     @property
+    def template_shape(self) -> tuple[int, int]:
+        """(h, w)."""
+        height, width = np.shape(self.params.template)[int(self.num_templates is not None) :][:2]
+        return height, width
+
+    @property
     def num_templates(self) -> int | None:
         """How many templates; None: one, without an axis of its own."""
         params = self.params

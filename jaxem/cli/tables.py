@@ -65,6 +65,51 @@ def write_table(
         writer.writerows(zip(*table.values(), strict=True))
 
 
+def write_star(
+    path: Path,
+    pictures: Sequence[str],
+    found: Located,
+    transforms: tuple[str, ...],
+    template_shape: tuple[int, int],
+) -> None:
+    """A row a template that was found, as RELION lists particles: the middle of its window, from the first pixel on.
+
+    Args:
+        path: the file.
+        pictures: what each frame is called there.
+        found: what was found in each.
+        transforms: that templates may be under, names.
+        template_shape: (h, w).
+    """
+    positions = found.positions
+    corners = np.asarray(positions.corners)
+    middles = corners + (np.array(template_shape) - 1) / 2
+    columns = {
+        "_rlnMicrographName": [_in_star(name) for name in pictures],
+        "_rlnCoordinateX": [f"{x:.2f}" for x in middles[:, 1]],
+        "_rlnCoordinateY": [f"{y:.2f}" for y in middles[:, 0]],
+        "_rlnAutopickFigureOfMerit": [f"{value:.6g}" for value in np.asarray(found.confidence)],
+    }
+    if positions.template is not None:
+        columns["_rlnClassNumber"] = [str(number + 1) for number in np.asarray(positions.template).tolist()]
+    if positions.transform is not None:
+        columns["_jaxemTransform"] = [transforms[number] for number in np.asarray(positions.transform).tolist()]
+    present: np.ndarray = np.asarray((corners >= 0).all(axis=1))
+    if positions.present is not None:
+        present = present & np.asarray(positions.present)
+    rows = [
+        " ".join(row) for row, is_there in zip(zip(*columns.values(), strict=True), present, strict=True) if is_there
+    ]
+    names = [f"{name} #{number}" for number, name in enumerate(columns, 1)]
+    text = "\n".join(["", "data_particles", "", "loop_", *names, *rows, "", ""])
+    path.write_text(text, encoding="utf-8", errors="backslashreplace")
+
+
+def _in_star(name: str) -> str:
+    """A name as one word."""
+    return f'"{name}"' if any(letter.isspace() for letter in name) else name
+
+
 def _what_is_said(positions: Positions, transforms: tuple[str, ...]) -> dict[str, np.ndarray]:
     """Template by number, transform by name, presence: as far as the model knows them."""
     found = {}

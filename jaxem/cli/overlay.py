@@ -1,0 +1,71 @@
+"""Frames with a box around what was found in them, to be looked at as a video or pictures."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from jaxem.model.params import Positions
+from jaxem.plots.pictures import Palette, as_picture
+
+SMALLEST_SIDE = 240  # pixels of the screen, to which small frames are enlarged by whole numbers
+FARTHEST_SHARE = 0.002  # of the pixels at either end, which one black and one white stand for
+MOST_PIXELS_LOOKED_AT = 2**22
+SURE, UNSURE = (230, 159, 0), (86, 180, 233)  # orange and sky blue, which everybody can tell apart
+SURE_CONFIDENCE = 0.9
+
+
+def overlay(
+    images: np.ndarray, positions: Positions, confidence: np.ndarray, template_shape: tuple[int, int]
+) -> tuple[Iterator[np.ndarray], tuple[int, ...]]:
+    """Frames in colour, enlarged if they are small.
+
+    Args:
+        images: (K, H, W) or (K, H, W, C), pixel values; NaN where nothing was observed.
+        positions: of the template in each.
+        confidence: (K,), of its place; boxes of those above `SURE_CONFIDENCE` are orange, others blue.
+        template_shape: (h, w), of the boxes.
+
+    Returns:
+        An iterator over (H', W', 3) uint8, and the shape of all, (K, H', W', 3).
+    """
+    height, width = images.shape[1:3]
+    scale = max(1, -(-SMALLEST_SIDE // min(height, width))) if min(height, width) > 1 else 1
+    palette = _palette(images)
+    corners = np.asarray(positions.corners)
+
+    def frames() -> Iterator[np.ndarray]:
+        for image, corner, sure in zip(images, corners, np.asarray(confidence), strict=True):
+            shade = np.rint(255 * as_picture(image, palette)[..., :3]).astype(np.uint8)
+            picture = shade.repeat(scale, axis=0).repeat(scale, axis=1)
+            if (corner >= 0).all():
+                _outline(picture, corner, template_shape, scale, SURE if sure > SURE_CONFIDENCE else UNSURE)
+            yield picture
+
+    return frames(), (len(images), height * scale, width * scale, 3)
+
+
+def _palette(images: np.ndarray) -> Palette:
+    """From nearly the lowest to nearly the highest pixel value of all."""
+    step = max(1, images.size // MOST_PIXELS_LOOKED_AT)
+    some = images.reshape(-1)[::step]
+    some = some[np.isfinite(some)]
+    if not some.size:
+        return Palette(0.0, 1.0)
+    low, high = np.quantile(some, [FARTHEST_SHARE, 1 - FARTHEST_SHARE])
+    return Palette(float(low), float(high))
+
+
+def _outline(
+    picture: np.ndarray, corner: np.ndarray, template_shape: tuple[int, int], scale: int, colour: tuple[int, int, int]
+) -> None:
+    """The border of a window, one of the frame's pixels wide at most, going on at the other side where it must."""
+    (row, column), (height, width) = corner * scale, np.array(template_shape) * scale
+    rows, columns = np.arange(row, row + height), np.arange(column, column + width)
+    thick = max(1, scale // 2)
+    rows, columns = rows % picture.shape[0], columns % picture.shape[1]
+    for some_rows in (rows[:thick], rows[-thick:]):
+        picture[np.ix_(some_rows, columns)] = colour
+    for some_columns in (columns[:thick], columns[-thick:]):
+        picture[np.ix_(rows, some_columns)] = colour
