@@ -17,6 +17,7 @@ import pytest
 from jaxem import Status
 from jaxem.cli import app, fitting
 from jaxem.cli.demo import demo_frames
+from jaxem.io.results import read_about
 
 SLOW = {"jax", "jaxlib", "optax", "numpy", "scipy", "matplotlib", "skimage", "PIL", "h5py", "zarr", "tifffile", "av"}
 RESULT = {"template", "background", "noise_scale", "prior", "corners", "elbo", "history", "runs.elbo", "runs.status"}
@@ -63,6 +64,11 @@ def test_fit_finds_the_face_in_a_folder_of_frames(demo, tmp_path, capfd):
     assert result["runs.elbo"].shape == result["runs.status"].shape == (2,)
     assert result["elbo"] == result["runs.elbo"].max()
     assert sorted(result["runs.status"]) == [Status.CONVERGED, Status.ABANDONED]
+    about = read_about(out / "result.npz")
+    assert about["frame_names"].tolist() == [f"{number}.png" for number in range(len(demo.frames))]
+    assert about["frame_numbers"].tolist() == [*range(len(demo.frames))]
+    assert json.loads(str(about["options"]))["--template-shape"] == [30, 24]
+    assert str(about["source"]) == str(tmp_path)
     assert imageio.imread(out / "figure.png").shape[2] == 4
     assert sorted(file.name for file in out.iterdir()) == ["figure.png", "positions.csv", "result.npz"]
     captured = capfd.readouterr()

@@ -260,3 +260,16 @@ def test_results_print_in_a_few_lines(found):
     assert "elbo=f32[]" in told[0]
     assert "status=i32[]" in told[0]
     assert repr(jaxem.Params(1, 2.5, [3], None)) == "Params(template=1, background=2.5, noise_scale=[3])"
+
+
+def test_what_is_kept_beside_a_result(tmp_path):
+    places = jaxem.Positions(np.array([[2, 3]], np.int32))
+    about = {"names": ["left 2.png", "été.png"], "numbers": np.arange(2), "source": "frames/"}
+    jaxem.save(tmp_path / "a.npz", places, about=about)
+    np.testing.assert_array_equal(jaxem.load(tmp_path / "a.npz").corners, places.corners)
+    found = results.read_about(tmp_path / "a.npz")
+    assert {name: array.tolist() for name, array in found.items()} == {**about, "numbers": [0, 1]}
+    jaxem.save(tmp_path / "b.npz", places)
+    assert results.read_about(tmp_path / "b.npz") == {}
+    with pytest.raises(TypeError, match=r"about\['x'\] must be numbers or text"):
+        jaxem.save(tmp_path / "c.npz", places, about={"x": object()})

@@ -34,12 +34,14 @@ class FittedFrames(NamedTuple):
     looked   `Looked`      the frames, and what of them is left out
     request  `FitRequest`  what was asked for
     model    options       what the library is told besides, by its own names
+    source   str           where the frames are
     =======  ============  ========================================================
     """
 
     looked: Looked
     request: FitRequest
     model: Mapping[str, Any]
+    source: str
 
     @property
     def images(self) -> np.ndarray:

@@ -31,7 +31,9 @@ def run_demo(seed: int, out: Path, reporting: Reporting) -> int:
         display.note("frames", f"{describe_frames(demo.frames)}, in each of them the same face hidden in noise")
         count, (height, width) = len(demo.frames), IMAGE_SHAPE
         whole = Part(demo.frames, range(count), count, slice(0, height), slice(0, width), IMAGE_SHAPE)
-        frames = FittedFrames(look_at(Observed(demo.frames, None, whole), TEMPLATE_SHAPE), request, {})
+        frames = FittedFrames(
+            look_at(Observed(demo.frames, None, whole), TEMPLATE_SHAPE), request, {}, "the demonstration"
+        )
         test = start_test(frames)
         found = fitting.search(demo.frames, request, display, Checkpointer())
         report = fitting.write(frames, found, test, out, display)

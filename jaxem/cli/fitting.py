@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import importlib.util
+import json
 import sys
 import threading
 from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -34,6 +36,7 @@ from jaxem.cli.frame_files import expect_several, note_frames, read_observed
 from jaxem.cli.long_running import choose_display, fingerprint_of, open_checkpointer, save_interrupted
 from jaxem.cli.model_options import model_options
 from jaxem.cli.outputs import check_folder
+from jaxem.cli.parameters import spelling
 from jaxem.cli.requests import FitRequest, FrameChoice, Reporting
 from jaxem.cli.tables import write_positions
 from jaxem.cli.text import InterruptedRunError
@@ -70,7 +73,7 @@ def fit(choice: FrameChoice, request: FitRequest, out: Path, reporting: Reportin
         model = looked.model(model)
         fingerprint = {} if reporting.checkpoint is None else fingerprint_of(images, request, model)
         checkpointer = open_checkpointer(reporting, fingerprint, display)
-        frames = FittedFrames(looked, request, model)
+        frames = FittedFrames(looked, request, model, choice.source)
         test = start_test(frames) if images.size < FEW_PIXELS and not looked.leaves_out else None
         try:
             found = search(images, request, display, checkpointer, model)
@@ -83,7 +86,7 @@ def fit(choice: FrameChoice, request: FitRequest, out: Path, reporting: Reportin
             fingerprint = fingerprint or fingerprint_of(images, request, model)
             raise save_interrupted(checkpointer, fingerprint, out) from None
         checkpointer.write()
-        frames = FittedFrames(looked, request, looked.model(model))
+        frames = FittedFrames(looked, request, looked.model(model), choice.source)
         report = write(frames, found, test or start_test(frames), out, display)
     return exit_code(report)
 
@@ -148,8 +151,9 @@ def write(frames: FittedFrames, found: Restarts, test: TestRun | None, out: Path
     transforms = as_transforms(best.transforms)
     winner = int(best_run(runs))
     report = assess(frames, found)
+    about = about_frames(frames)
     with output_folder(out) as folder:
-        save(folder / "result.npz", report)
+        save(folder / "result.npz", report, about=about)
         write_positions(
             folder / "positions.csv",
             frames.numbers,
@@ -169,7 +173,7 @@ def write(frames: FittedFrames, found: Restarts, test: TestRun | None, out: Path
             raise InterruptedRunError(f"interrupted; {out} holds the result, but for the detection test") from None
         report = report._replace(assessment=tested)
         with output_folder(out) as folder:
-            save(folder / "result.npz", report)
+            save(folder / "result.npz", report, about=about)
     lines, facts = describe_findings(best.positions, best.params, transforms)
     assessment, diagnostics = report.assessment, found.diagnostics
     noise_scale, contrast = best.params.noise_scale, float(assessment.contrast)
@@ -197,6 +201,23 @@ def write(frames: FittedFrames, found: Restarts, test: TestRun | None, out: Path
     display.note("wrote", f"wrote {listed(paths[:-1], len(paths))} and {paths[-1]}", paths=paths)
     display.note("verdict", verdict(report, remarks))
     return report
+
+
+def about_frames(frames: FittedFrames) -> dict[str, Any]:
+    """What the result is of: the frames by number and name, what was left out of them, and what was asked for."""
+    part = frames.looked.observed.part
+    about = {
+        "source": _shown(frames.source),
+        "frame_numbers": np.array(frames.numbers),
+        "excluded": frames.looked.excluded,
+        "options": json.dumps({spelling(name): value for name, value in asdict(frames.request).items()}),
+    }
+    return about if part.names is None else about | {"frame_names": [_shown(name) for name in part.names]}
+
+
+def _shown(text: str) -> str:
+    """Names of files may hold what is no text."""
+    return text.encode("utf-8", "backslashreplace").decode()
 
 
 def exit_code(report: Report) -> int:

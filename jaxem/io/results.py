@@ -3,7 +3,7 @@
 A file is an ``.npz`` archive of plain arrays, readable by NumPy alone. Each is named by the fields that lead to it,
 joined by dots, without ``best``, ``params`` and ``found``; so `Restarts` has ``template``, ``elbo``, ``runs.template``,
 ``diagnostics.gap``. One array more, ``jaxem``, says what the file holds, the version of this format, and that of the
-package.
+package; those that begin with ``about.`` say where it came from.
 """
 
 from __future__ import annotations
@@ -36,6 +36,7 @@ from jaxem.solvers.schedule import Schedule
 
 FORMAT = 1
 HEADER = "jaxem"
+ABOUT = "about."  # what stands before the names of what is kept beside a result
 MOST_LISTED = 5
 # fmt: off
 KINDS = {
@@ -49,15 +50,15 @@ KINDS = {
 LEFT_OUT = ("best", "params", "found")
 
 
-def save(path: str | os.PathLike[str], result: Any) -> None:
+def save(path: str | os.PathLike[str], result: Any, *, about: Mapping[str, Any] | None = None) -> None:
     """Write a result to a file, so that after a crash there is the old file or the new one.
 
     Args:
         path: the file, by custom ``.npz``; one that is there is replaced.
         result: of one of the `KINDS`, such as `Params`, `Fit`, `Restarts` or `Report`; also with leading axes made by
             ``vmap``; not while tracing.
-        result: of one of the `KINDS`, such as `Params`, `Fit`, `Restarts` or `Report`; also with leading axes made by
-            ``vmap``; not while tracing.
+        about: what else to keep beside it, such as what its images were: numbers, text, and arrays or lists of them, by
+            name; `read_about` gives it back.
 
     Returns:
         Nothing.
@@ -90,7 +91,7 @@ def save(path: str | os.PathLike[str], result: Any) -> None:
     check_arrays(kind, arrays)
     header = np.array([kind.__name__, str(FORMAT), jaxem.__version__])
     stream = io.BytesIO()
-    members: dict[str, Any] = {HEADER: header, **arrays}
+    members: dict[str, Any] = {HEADER: header, **arrays, **_as_members(about or {})}
     np.savez_compressed(stream, **members)
     write_atomically(Path(os.path.realpath(path)), stream.getvalue())
 
@@ -120,7 +121,7 @@ def load(path: str | os.PathLike[str]) -> Any:
     Source: NumPy's NEP 1, the ``.npy`` format.
     """
     path = Path(path)
-    arrays = read_arrays(path)
+    arrays = {name: array for name, array in read_arrays(path).items() if not name.startswith(ABOUT)}
     try:
         kind = _kind_of(arrays.pop(HEADER, None))
         optional = _flatten(kind)
@@ -135,6 +136,44 @@ def load(path: str | os.PathLike[str]) -> Any:
         reason = str(error).rstrip(".")
         raise ValueError(f"{path} is no result that this jaxem can read: {reason}; give one that it saved.") from None
     return _build(kind, arrays)
+
+
+def read_about(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
+    """What `save` or ``jaxem fit`` kept beside a result.
+
+    Args:
+        path: the file.
+
+    Returns:
+        Arrays of numbers or text by name. Of ``jaxem fit``: ``source``, where the frames were; ``frame_numbers`` (K,)
+        in it, and ``frame_names`` (K,) where files held one each; ``excluded`` (K,), which were left out; and
+        ``options``, what was asked for, as JSON.
+
+    Raises:
+        ValueError: damaged, or no such file.
+        OSError: the file is not there or cannot be opened.
+
+    Example:
+        >>> import pathlib, tempfile, numpy as np, jaxem
+        >>> from jaxem.io.results import read_about
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     path = pathlib.Path(folder, "positions.npz")
+        ...     jaxem.save(path, jaxem.Positions(np.array([[2, 3]], "int32")), about={"source": "frames/"})
+        ...     str(read_about(path)["source"])
+        'frames/'
+    """
+    arrays = read_arrays(Path(path))
+    return {name.removeprefix(ABOUT): array for name, array in arrays.items() if name.startswith(ABOUT)}
+
+
+def _as_members(about: Mapping[str, Any]) -> dict[str, np.ndarray]:
+    members = {}
+    for name, value in about.items():
+        array = np.asarray(value)
+        if array.dtype.kind not in "biufU":
+            raise TypeError(f"about[{name!r}] must be numbers or text, but is {value!r:.60}.")
+        members[ABOUT + name] = array
+    return members
 
 
 def _parts(kind: type) -> dict[str, tuple[type | None, bool]]:
