@@ -309,6 +309,8 @@ def mrc(folder: Path) -> Iterator[Case]:
     path = changed(in_mrc(folder / "c.mrc", floats), mode=(12, "<i", 101))
     yield case("numbers of 4 bits", path, "numbers of 4 bits .MRC mode 101.")
     yield case("complex numbers", in_mrc(folder / "d.mrc", floats.astype(np.complex64)), "complex numbers")
+    path = changed(in_mrc(folder / "axes.mrc", floats), axes=(64, "<i", 2), others=(68, "<i", 1))
+    yield case("axes in another order", path, floats, "columns, rows and sections y, x, z; they are taken as")
     path = in_mrc(folder / "big.mrc", floats.astype(">f4"))
     yield case("big-endian", path, floats)
     yield case(
@@ -448,6 +450,13 @@ def zarr_stores(folder: Path) -> Iterator[Case]:
     for place in ("c", "c/0", "c/0/0"):
         (folder / "nested.zarr" / place / ".DS_Store").write_bytes(bytes(6000))
     yield case("deep inside", folder / "nested.zarr", DEEP)
+    some = zarr.create_array(folder / "some.zarr", shape=DEEP.shape, dtype=DEEP.dtype, chunks=(2, 8, 10), fill_value=7)
+    some[:4] = DEEP[:4]
+    filled = np.concatenate([DEEP[:4], np.full_like(DEEP[:2], 7)])
+    yield case("chunks that were never written", folder / "some.zarr", filled, "1 of its 3 chunks were never written")
+    with h5py.File(folder / "some.h5", "w") as file:
+        file.create_dataset("stack", DEEP.shape, DEEP.dtype, chunks=(2, 8, 10), fillvalue=7)[:4] = DEEP[:4]
+    yield case("the same in HDF5", folder / "some.h5", filled, "1 of its 3 chunks were never written and read as 7")
     v2 = zarr.open_group(folder / "group.zarr", mode="w", zarr_format=2)
     v2.create_array("stack", data=DEEP)
     (folder / "group.zarr" / "notes").mkdir()
@@ -488,6 +497,17 @@ def turned(folder: Path) -> Iterator[Case]:
     data = bytearray(path.read_bytes())
     matrix = data.index(b"tkhd") + 4 + 40  # 90 degrees clockwise, as of a telephone held upright
     data[matrix : matrix + 36] = struct.pack(">9i", 0, 65536, 0, -65536, 0, 0, 48 << 16, 0, 1 << 30)
+    with av.open(str(folder / "odd.mp4"), "w") as container:
+        streams = [container.add_stream("libx264", rate=10) for _ in range(2)]
+        for stream, width in zip(streams, (64, 32), strict=True):
+            stream.height, stream.width, stream.pix_fmt, stream.options = 48, width, "yuv420p", {"crf": "4"}
+            stream.codec_context.sample_aspect_ratio = Fraction(4, 3)
+        for stream in streams:
+            for pixels in SMOOTH[:, :, : stream.width]:
+                container.mux(stream.encode(av.VideoFrame.from_ndarray(pixels.copy(), format="gray")))
+            container.mux(stream.encode())
+    odd = "2 videos, of which the first is taken; its pixels are not square .4:3."
+    yield case("two videos, of pixels that are not square", folder / "odd.mp4", SMOOTH, odd, loss=12)
     yield case("video", write(path, bytes(data)), np.rot90(SMOOTH, -1, (1, 2)), "turned by -90 degrees", loss=12)
 
 

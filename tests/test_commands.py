@@ -450,6 +450,14 @@ def wrong(files, name):
             "RESULT: .*holds Params, and what is needed is Report or Rest",
         ),
         "plot to a form": (["plot", model, "--out", files / "x.bmp"], "--out must end in .png, .pdf, .svg"),
+        "a result as frames": (
+            ["info", model],
+            "FRAMES: .*model.npz is a result and holds no frames; jaxem plot draws",
+        ),
+        "plot a frame too many": (
+            ["plot", files / "fit.npz", "--out", files / "x.png", "--images", frames, "--frame", "12"],
+            "FRAMES: .*holds 12 frames, and none of the number 12; choose 0 to 11",
+        ),
         "plot a frame of nothing": (
             ["plot", model, "--out", files / "x.png", "--frame", "3"],
             "--frame needs --images FRAMES",
@@ -466,12 +474,13 @@ WRONG = [
     "grey", "restore over frames", "restore among others", "restore to a form", "restore to a folder",
     "restore to a file", "fps", "fps nan", "fps text", "no images", "memory", "seed", "large seed",
     "simulate among others", "plot params", "plot to a form", "plot without out", "info template", "info text",
-    "plot a frame of nothing",
+    "plot a frame of nothing", "plot a frame too many", "a result as frames",
 ]  # fmt: skip
 
 
 @pytest.mark.parametrize("name", WRONG)
-def test_a_mistake_gets_one_line_and_exit_code_2(files, capfd, name):
+def test_a_mistake_gets_one_line_and_exit_code_2(files, search, capfd, name):
+    jaxem.save(files / "fit.npz", search.best)
     arguments, pattern = wrong(files, name)
     before = sorted(files.rglob("*"))
     assert run(*arguments) == 2

@@ -81,7 +81,7 @@ def test_what_is_not_said_is_not_told(files, told):
 
 
 def test_all_of_it_reaches_the_search_and_is_said(files, search, found, capfd):
-    background = f"background={files / 'result.npz'}::background"
+    background = f"background={files / 'result.npz'}"  # of which that array is meant
     options = ["--templates", 2, "--absent", "--turns", "--support", "disc", "--wrap", "--colour", "--fix", background]
     assert fit(files, "colour.npy", *options, "--fix", "noise_scale=9.5", "--mask", files / "masks.npy") == 0
     call = search[0]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -10,6 +11,7 @@ from jaxem.cli.frame_files import DEFAULT_GREY, FileError, Observed, cut_like_fr
 from jaxem.cli.requests import FitRequest, FrameChoice
 from jaxem.io.arrays import read_array
 from jaxem.io.readers.source import FramesError
+from jaxem.io.results import is_result
 from jaxem.model.appearances import IDENTITY, MIRRORED_AND_TURNED
 from jaxem.model.checks import expect_turns
 from jaxem.ops.windows import positions_shape
@@ -84,7 +86,8 @@ def _fixed(name: str, value: str, request: FitRequest, choice: FrameChoice, obse
     words, number = f"{name}={value}", _as_number(value) if name in NUMBERS else None
     if number is None:
         in_colour = choice.colour and name in ("background", "template")
-        array = _read(value, "fixed", grey=choice.grey or DEFAULT_GREY, colour=in_colour)
+        place = f"{value}::{name}" if is_result(Path(value)) else value
+        array = _read(place, "fixed", grey=choice.grey or DEFAULT_GREY, colour=in_colour)
     else:
         array = np.array(number)
     if name == "background" and array.ndim >= 2:

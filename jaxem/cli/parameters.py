@@ -159,7 +159,7 @@ FixOption = Annotated[
         "--fix",
         metavar="FIELD=FILE",
         help="Known beforehand: background, template or prior, from a picture or an array, such as "
-        "background=found/result.npz::background; noise_scale or absent, from a file or a number. May be repeated.",
+        "background=found/result.npz; noise_scale or absent, from a file or a number. May be repeated.",
     ),
 ]
 

@@ -158,8 +158,10 @@ def _check_whole(source: Source, path: Path, numbers: range, last: int | None) -
     whole = source.about.num_whole
     if whole is not None and (last is None or numbers[-1] >= whole):
         claimed = f", of {source.shape[0]} that it tells of" if source.shape[0] > whole else ""
+        them = "it" if whole == 1 else "them"
+        are = "is" if whole == 1 else "are"
         raise FramesError(
-            f"{path} was cut short: {plural(whole, 'frame')} are whole{claimed}; --frames 0:{whole} reads them."
+            f"{path} was cut short: {plural(whole, 'frame')} {are} whole{claimed}; --frames 0:{whole} reads {them}."
         )
 
 
@@ -234,6 +236,8 @@ def _choice(frames: Sequence[int | None] | None, every: int) -> tuple[int | None
 def _check_some(numbers: range, total: int, path: Path, frames: Any, every: int) -> None:
     if total and not numbers:
         first, last = frames or (None, None)
+        if first is not None and last == first + 1:
+            raise FramesError(f"{path} holds {total} frames, and none of the number {first}; choose 0 to {total - 1}.")
         raise FramesError(
             f"{path} holds {total} frames, and none of them lies in {'' if first is None else first}:"
             f"{'' if last is None else last}; choose frames between 0 and {total}."

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import io
 import os
+import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from types import NoneType
@@ -164,6 +165,15 @@ def read_about(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
     """
     arrays = read_arrays(Path(path))
     return {name.removeprefix(ABOUT): array for name, array in arrays.items() if name.startswith(ABOUT)}
+
+
+def is_result(path: Path) -> bool:
+    """Whether a file is one that `save` wrote, by the names of its arrays alone."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return f"{HEADER}.npy" in archive.namelist()
+    except (OSError, zipfile.BadZipFile):
+        return False
 
 
 def _as_members(about: Mapping[str, Any]) -> dict[str, np.ndarray]:

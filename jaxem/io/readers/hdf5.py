@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import importlib
 import json
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,7 +14,17 @@ from typing import Any
 import numpy as np
 
 from jaxem.io.readers.planes import LabelledSource, labels_of
-from jaxem.io.readers.source import ArraySource, FramesError, Source, check_claim, library, nbytes, regular_size
+from jaxem.io.readers.source import (
+    About,
+    ArraySource,
+    FramesError,
+    Source,
+    check_claim,
+    library,
+    nbytes,
+    never_written,
+    regular_size,
+)
 
 MOST_LINKS = 32
 MOST_OBJECTS = 100_000
@@ -55,8 +66,20 @@ def open_hdf5(path: Path, name: str | None) -> Iterator[Source]:
             check_claim(path, nbytes(dataset.shape, dtype), stored, most_packed=1)
         else:
             check_claim(path, nbytes(dataset.chunks, dtype), stored)
-        labels = _labels(file, dataset)
-        yield ArraySource(dataset, stored) if labels is None else LabelledSource.of(dataset, labels, stored)
+        labels, notes = _labels(file, dataset), _missing(dataset)
+        if labels is None:
+            yield ArraySource(dataset, stored, About(notes=notes))
+        else:
+            yield LabelledSource.of(dataset, labels, stored, *notes)
+
+
+def _missing(dataset: Any) -> tuple[str, ...]:
+    """What is to be said of chunks that were never written."""
+    if dataset.chunks is None:
+        return ()
+    chunks = math.prod(-(-size // step) for size, step in zip(dataset.shape, dataset.chunks, strict=True))
+    missing = chunks - dataset.id.get_num_chunks()
+    return (never_written(missing, chunks, dataset.fillvalue),) if missing > 0 else ()
 
 
 def _labels(file: Any, dataset: Any) -> str | None:

@@ -20,6 +20,7 @@ from jaxem.runtime.text import plural
 HEADER = 1024  # bytes
 EXTENSION = slice(92, 96)  # where the header says how many bytes follow it before the pixels
 IMOD_STAMP, IMOD_PLACE, SIGNED = 1146047817, slice(152, 160), 1  # stamp and flags; the flag of signed bytes
+USUAL_AXES = (1, 2, 3)  # what columns, rows and sections are: x, y and z
 MODES = {3: "complex numbers", 4: "complex numbers", 16: "colours", 101: "numbers of 4 bits"}  # not read here
 
 
@@ -48,7 +49,11 @@ def open_mrc(path: Path, name: str | None) -> Iterator[Source]:
     extension = _number(head[EXTENSION], order)
     if extension < 0 or min(shape) < 1:
         raise ValueError("its header holds negative sizes")
+    axes = tuple(int(axis) for axis in (header.mapc, header.mapr, header.maps))
     signed, notes = _is_signed(head, header, order) if dtype == np.int8 else (True, ())
+    if axes not in (USUAL_AXES, (0, 0, 0)):
+        words = ", ".join("xyz"[axis - 1] if axis in USUAL_AXES else "?" for axis in axes)
+        notes = (*notes, f"its header calls columns, rows and sections {words}; they are taken as they are stored")
     dtype = dtype if signed else np.dtype(np.uint8)
     shape = (int(np.prod(shape[:-2], dtype=object)), *shape[-2:])
     count, more = _count_frames(path, shape, dtype, size - HEADER - extension)

@@ -29,6 +29,7 @@ from jaxem.runtime.text import listed
 
 LARGEST_DIRECTORY = 16 * 2**20  # bytes: some 200 000 members, more than anybody's archive of arrays
 SKIP = 2**20
+RESULT = "jaxem"  # an array that every result has, and no stack of frames
 
 
 @contextmanager
@@ -133,6 +134,11 @@ def _choose_member(path: Path, archive: zipfile.ZipFile, name: str | None) -> zi
             raise FramesError(f"{path} has no array {name}; it holds {listed([*members], MOST_LISTED) or 'none'}.")
         return members[name.removesuffix(".npy")]
     names: list[str] = [name for name in ("images", "frames") if name in members] or [*members]
+    if RESULT in members and len(names) != 1:
+        raise FramesError(
+            f"{path} is a result and holds no frames; jaxem plot draws it, and {path.name}::background or another of "
+            f"its arrays may be named."
+        )
     if len(names) != 1:
         there = listed(names, MOST_LISTED) or "none"
         raise FramesError(

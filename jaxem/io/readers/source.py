@@ -236,6 +236,11 @@ def not_finite(nan_missing: bool) -> str:
     return "holds infinite pixels" if nan_missing else "holds NaN (without --nan-missing) or infinite pixels"
 
 
+def never_written(missing: int, chunks: int, fill: Any) -> str:
+    """That parts of an array hold nothing that was measured."""
+    return f"{missing} of its {chunks} chunks were never written and read as {fill}"
+
+
 def nbytes(shape: tuple[int, ...], dtype: np.dtype[Any]) -> int:
     """Bytes of an array, in whole numbers that do not overflow."""
     return math.prod(int(size) for size in shape) * dtype.itemsize

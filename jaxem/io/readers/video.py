@@ -20,6 +20,7 @@ DECODERS = (
 DECODERS += (
     "huffyuv,ffvhuff,utvideo,rawvideo,gif,png,prores,dnxhd,theora,wmv1,wmv2,wmv3,vc1,h263,flv,dvvideo,qtrle,v210"
 )
+ATTACHED_PICTURE = 0x400  # of FFmpeg's dispositions
 FULL_RANGE = 2  # black is 0, not 16
 MOST_PIXELS = 2**26
 SMALL_FRAME = 64 * 2**20
@@ -46,7 +47,7 @@ def open_video(path: Path, name: str | None, whole_grey: bool) -> Iterator[Sourc
             f"another recording of the same camera may write one."
         )
     number, is_cut = _count_packets(av, path)
-    turns, notes = _rotation(av, path)
+    turns, notes = _first_frame(av, path)
     with _opened(av, path) as container:
         stream = _video_stream(path, container)
         codec = stream.codec_context
@@ -121,9 +122,15 @@ def _opened(av: Any, path: Path) -> Any:
 
 
 def _video_stream(path: Path, container: Any) -> Any:
-    if not container.streams.video:
+    """The first that is no cover picture."""
+    videos = _videos(container)
+    if not videos:
         raise FramesError(f"{path} holds no video.")
-    return container.streams.video[0]
+    return videos[0]
+
+
+def _videos(container: Any) -> list[Any]:
+    return [stream for stream in container.streams.video if not stream.disposition & ATTACHED_PICTURE]
 
 
 def _count_packets(av: Any, path: Path) -> tuple[int, bool]:
@@ -145,15 +152,24 @@ def _count_packets(av: Any, path: Path) -> tuple[int, bool]:
     return number, True
 
 
-def _rotation(av: Any, path: Path) -> tuple[int, tuple[str, ...]]:
-    """By how many quarter turns the frames are to be seen, and what is to be said of it."""
+def _first_frame(av: Any, path: Path) -> tuple[int, tuple[str, ...]]:
+    """By how many quarter turns the frames are to be seen, and what is to be said of them."""
+    notes = []
     with _opened(av, path) as container:
-        first = next(container.decode(_video_stream(path, container)), None)
-        degrees = int(getattr(first, "rotation", 0) or 0)
+        stream, several = _video_stream(path, container), len(_videos(container))
+        aspect = stream.sample_aspect_ratio
+        first = next(container.decode(stream), None)
+    if several > 1:
+        notes.append(f"the file holds {several} videos, of which the first is taken")
+    if aspect and aspect != 1:
+        notes.append(f"its pixels are not square ({aspect.numerator}:{aspect.denominator}), and are taken as they are")
+    if first is not None and first.interlaced_frame:
+        notes.append("its frames are interlaced: odd and even rows are of different times")
+    degrees = int(getattr(first, "rotation", 0) or 0)
     if degrees % 90:
-        return 0, (f"the file wants its frames turned by {degrees} degrees, and they are not",)
+        return 0, (*notes, f"the file wants its frames turned by {degrees} degrees, and they are not")
     turns = degrees // 90 % 4
-    return turns, (f"the frames are turned by {degrees} degrees, as the file says",) if turns else ()
+    return turns, (*notes, f"the frames are turned by {degrees} degrees, as the file says") if turns else tuple(notes)
 
 
 def _is_unfinished(path: Path, size: int) -> bool:

@@ -17,12 +17,14 @@ from jaxem.io.npz import SLACK
 from jaxem.io.readers.planes import LabelledSource, labels_of
 from jaxem.io.readers.source import (
     MOST_LISTED,
+    About,
     ArraySource,
     FramesError,
     Source,
     check_claim,
     library,
     nbytes,
+    never_written,
 )
 from jaxem.io.readers.zarr_metadata import DESCRIPTIONS, describe, levels_of, own_names
 from jaxem.runtime.text import listed
@@ -65,9 +67,11 @@ def open_zarr(path: Path, name: str | None) -> Iterator[Source]:
     if chunks > 10 * len(files) + 10_000:
         raise FramesError(f"{path} is damaged: it claims {chunks} chunks but stores {len(files)}.")
     _check_chunks(path, files, codecs, chunk)
+    if len(files) < chunks and "sharding_indexed" not in codecs:
+        notes = (*notes, never_written(chunks - len(files), chunks, array.fill_value))
     labels = labels_of(names or own_names(folder, described))
     if labels is None or len(labels) != len(array.shape):
-        yield ArraySource(array, stored)
+        yield ArraySource(array, stored, About(notes=notes))
     else:
         yield LabelledSource.of(array, labels, stored, *notes)
 
