@@ -129,7 +129,7 @@ def fit_restarts(
         `Restarts`; its `warnings()` are reasons to doubt it.
 
     Raises:
-        ValueError, TypeError: shapes, dtypes or options that do not fit.
+        ValueError, TypeError: shapes, dtypes or options that do not fit; pixels as for `fit`.
 
     Example:
         >>> import jax, jax.numpy as jnp, jaxem

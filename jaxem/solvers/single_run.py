@@ -66,8 +66,9 @@ def fit(
         `Fit`.
 
     Raises:
-        ValueError, TypeError: shapes, dtypes or options that do not fit. Wrong values (NaN pixels, a prior of zeros)
-            raise nothing and show in the status.
+        ValueError, TypeError: shapes, dtypes or options that do not fit; outside of ``jit`` also NaN or infinite pixels
+            at a weight above zero, negative noise or probabilities. Inside, and for other wrong values (a prior of
+            zeros), nothing is raised and the status says NONFINITE.
 
     Example:
         >>> import jax, jax.numpy as jnp, jaxem
