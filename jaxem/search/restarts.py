@@ -18,6 +18,7 @@ from jaxem.model.appearances import IDENTITY, as_transforms
 from jaxem.model.frames import Frames, as_frames
 from jaxem.model.params import Params, with_mean_outside
 from jaxem.model.workspace import Workspace, make_workspace
+from jaxem.ops.derivatives import forward_only
 from jaxem.ops.printing import short_repr
 from jaxem.ops.trees import entry, set_entry
 from jaxem.ops.validation import as_key
@@ -218,7 +219,7 @@ def _fit_restarts(
 ) -> Restarts:
     workspace = make_workspace(frames, options.batch_size)
     starts = starting_points(key, num_restarts, workspace, structure, search)
-    return find_best(workspace, starts, group_size, search, options)
+    return forward_only("fit_restarts", find_best(workspace, starts, group_size, search, options))
 
 
 def starting_points(
