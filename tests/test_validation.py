@@ -156,6 +156,11 @@ CASES = {
         ValueError,
         "^params.prior must not be negative.*-0.466667",
     ),
+    "a negative tolerance": (
+        lambda: jaxem.fit_restarts(KEY, IMAGES, (2, 3), tolerance=-0.5),
+        ValueError,
+        "^tolerance must be at least 0, or minus infinity.*-0.5",
+    ),
     "a tolerance that is no number": (
         lambda: jaxem.fit(IMAGES, PARAMS, tolerance=np.nan),
         ValueError,
