@@ -185,5 +185,5 @@ class PlainDrawing:
             sys.stderr.write("\r" + line.ljust(self._length))
         else:
             sys.stderr.write(line + "\n")
-        self._length, self._line = len(line), line if self._writes_over else ""
+        self._length, self._line = len(line), ""
         sys.stderr.flush()
