@@ -9,6 +9,8 @@ from __future__ import annotations
 import importlib
 from typing import Any
 
+from jaxem.runtime.pictures import draw_with as _draw_with
+
 __version__ = "0.1.0"
 
 _NAMES = {
@@ -62,3 +64,21 @@ def __getattr__(name: str) -> Any:
 
 def __dir__() -> list[str]:
     return __all__
+
+
+def _summary(result: Any) -> Any:
+    """The figure of a result, of which notebooks ask; until then nothing of `plots` is imported."""
+    plots = importlib.import_module("jaxem.plots")
+    if callable(plots.summary):
+        return plots.summary(result)
+    best, runs = (result.best, result.runs) if hasattr(result, "best") else (result, None)
+    import jax
+
+    as_transforms = importlib.import_module("jaxem.model.appearances").as_transforms
+    runs = jax.tree.map(lambda leaf: leaf[None], best) if runs is None else runs
+    winner = int(importlib.import_module("jaxem.search.restarts").best_run(runs))
+    first = jax.tree.map(lambda leaf: leaf[:1], best.positions)
+    return plots.summary_figure(None, first, best.params, runs, winner, as_transforms(best.transforms))
+
+
+_draw_with(_summary)

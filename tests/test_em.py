@@ -133,16 +133,19 @@ class TestDegenerateData:
         return make_problem(np.dtype("float32"))
 
     def test_one_bad_pixel(self, problem, hard):
+        """Under ``jit``, where nobody can look at it first."""
         images, start = problem
+        run = jax.jit(lambda images: jaxem.fit(images, start, hard=hard))
+        search = jax.jit(lambda images: jaxem.fit_restarts(jax.random.key(0), images, SHAPE, num_restarts=3, hard=hard))
         for bad in (np.nan, np.inf, -np.inf):
             broken = images.copy()
             broken[3, 4, 5] = bad
-            fit = jaxem.fit(broken, start, hard=hard)
+            fit = run(broken)
             assert consistent(fit) == Status.NONFINITE
             assert fit.num_iterations == 0
             for kept, given in zip(*map(jax.tree.leaves, (fit.params, start)), strict=True):
                 np.testing.assert_array_equal(kept, given)
-            found = jaxem.fit_restarts(jax.random.key(0), broken, SHAPE, num_restarts=3, hard=hard)
+            found = search(broken)
             assert set(found.runs.status.tolist()) == {Status.NONFINITE}
             assert not np.isfinite(found.best.elbo)
             assert all(bool(jnp.isfinite(leaf).all()) for leaf in jax.tree.leaves(found.best.params))

@@ -65,9 +65,12 @@ def test_bad_pixels_and_bad_arguments():
     images, params = problem(np.float32)
     images[1, 2, 3] = np.nan
     optimizer = optax.sgd(0.1)
-    found = gradient.fit(images, params, optimizer, max_iterations=2)
+    found = jax.jit(lambda images: gradient.fit(images, params, optimizer, max_iterations=2))(images)
     assert jaxem.Status(int(found.status)) == jaxem.Status.NONFINITE
     np.testing.assert_array_equal(found.params.template, params.template)
+    with pytest.raises(ValueError, match="NaN or infinity in 1 pixel"):
+        gradient.fit(images, params, optimizer)
+    images[1, 2, 3] = 0
     with pytest.raises(TypeError, match="optimizer must be"):
         gradient.fit(images, params, 0.1)
     with pytest.raises(ValueError, match="key is needed"):

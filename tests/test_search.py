@@ -97,7 +97,7 @@ def test_a_step_of_the_schedule_that_fails_says_so():
     images, params = random_problem(np.random.default_rng(62), (6, 8, 9), (3, 4))
     images[2, 3, 3] = np.nan
     images, params = images.astype(np.float32), cast(params, np.float32)
-    found = jaxem.fit(images, params, schedule=jaxem.annealing(3, prior_steps=0))
+    found = jax.jit(lambda images: jaxem.fit(images, params, schedule=jaxem.annealing(3, prior_steps=0)))(images)
     assert jaxem.Status(int(found.status)) == jaxem.Status.NONFINITE
     np.testing.assert_array_equal(found.params.template, params.template)
 

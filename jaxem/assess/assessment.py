@@ -22,13 +22,15 @@ from jaxem.assess.remarks import (
     test_remarks,
 )
 from jaxem.assess.residuals import ResidualStatistics
+from jaxem.assess.summaries import assessment_lines
 from jaxem.model.params import Params
 from jaxem.model.predict import Located
-from jaxem.ops.printing import short_repr
+from jaxem.ops.printing import html_repr, short_repr, summarized
 from jaxem.runtime.remarks import Grade, Remark
-from jaxem.search.restarts import Restarts
+from jaxem.search.restarts import Restarts, restarts_lines
 from jaxem.solvers.diagnostics import Diagnostics
 from jaxem.solvers.result import Fit
+from jaxem.solvers.summaries import warning_lines
 
 
 class Assessment(NamedTuple):
@@ -59,6 +61,10 @@ class Assessment(NamedTuple):
 
     def __repr__(self) -> str:
         return short_repr(self)
+
+    def summary(self) -> str:
+        """What a person wants to know of it, in a few lines."""
+        return summarized(self, self.contrast, assessment_lines)
 
     def remarks(self) -> list[Remark]:
         """What there is to know of the result, and reasons not to believe it; of a finished one, not while tracing."""
@@ -100,6 +106,13 @@ class Report(NamedTuple):
     def __repr__(self) -> str:
         return short_repr(self)
 
+    def summary(self) -> str:
+        """What a person wants to know of it, in a few lines; `warnings()` included."""
+        return summarized(self, self.best.elbo, _report_lines)
+
+    def _repr_html_(self) -> str | None:
+        return html_repr(self, lambda: self.best.elbo)
+
     @property
     def best(self) -> Fit:
         """The best run."""
@@ -126,6 +139,11 @@ class Report(NamedTuple):
     def warnings(self) -> list[str]:
         """The reasons not to trust it alone, a sentence each."""
         return [str(remark) for remark in self.remarks() if remark.grade == Grade.WARNING]
+
+
+def _report_lines(report: Report) -> list[str]:
+    claims = assessment_lines(report.assessment)
+    return [*restarts_lines(report.found, np.nan), *claims, *warning_lines(report.warnings())]
 
 
 def assess_fit(

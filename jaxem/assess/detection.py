@@ -14,6 +14,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from jaxem.assess.normal_scores import normal_scores
+from jaxem.assess.summaries import test_lines
 from jaxem.model.appearances import IDENTITY, geometry_of
 from jaxem.model.frames import Frames
 from jaxem.model.likelihood import Hypotheses, SharedTerms, shared_terms
@@ -22,7 +23,7 @@ from jaxem.model.statistics import PosteriorSummary
 from jaxem.model.steps import posterior
 from jaxem.model.workspace import center, make_workspace, with_own_spectra, with_spectra_of_mean
 from jaxem.ops.batching import over_batches, unbatch
-from jaxem.ops.printing import short_repr
+from jaxem.ops.printing import short_repr, summarized
 from jaxem.ops.validation import as_key
 from jaxem.ops.windows import Shape
 from jaxem.runtime.compilation import jit
@@ -67,6 +68,10 @@ class DetectionTest(NamedTuple):
 
     def __repr__(self) -> str:
         return short_repr(self)
+
+    def summary(self) -> str:
+        """What a person wants to know of it, in a line."""
+        return summarized(self, self.p_value, test_lines)
 
 
 def nothing_tested(num_images: int, dtype: Any) -> DetectionTest:

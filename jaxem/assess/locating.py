@@ -68,7 +68,7 @@ def locate(
     expect_prior(prior)
     best: Any = model.best if isinstance(model, Restarts | Report) else model
     if not isinstance(best, Fit | Params):
-        given = type(model).__name__
+        given = type(model).__name__ + ("; images come before the model" if hasattr(model, "shape") else "")
         raise ArgumentTypeError("model", f"must be a jaxem.Fit, Restarts, Report or Params, but is {given}.")
     params = best.params if isinstance(best, Fit) else best
     if transforms is None:

@@ -14,7 +14,8 @@ import numpy as np
 
 from jaxem.assess.shape_fits import SizedFit, SizedFits
 from jaxem.assess.shape_search import Shape, search_shapes
-from jaxem.ops.printing import short_repr
+from jaxem.assess.summaries import choice_lines
+from jaxem.ops.printing import short_repr, summarized
 from jaxem.ops.validation import as_images, as_key
 from jaxem.runtime.arguments import as_count, as_template_shape
 from jaxem.runtime.errors import ArgumentTypeError, ArgumentValueError
@@ -70,6 +71,10 @@ class ShapeChoice(NamedTuple):
 
     def __repr__(self) -> str:
         return short_repr(self)
+
+    def summary(self) -> str:
+        """What a person wants to know of it, in a few lines, with all `remarks()`."""
+        return summarized(self, self.gain, choice_lines)
 
     @property
     def shape(self) -> Shape:

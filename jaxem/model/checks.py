@@ -33,7 +33,7 @@ def as_params(
     is taken.
     """
     if not all(hasattr(params, name) for name in Params._fields):
-        raise ArgumentTypeError("params", f"must be a jaxem.Params, but is {type(params).__name__}.")
+        raise ArgumentTypeError("params", f"must be a jaxem.Params, but is {type(params).__name__}{_remedy(params)}.")
     fields: dict[str, Any] = {name: getattr(params, name) for name in Params._fields}
     arrays: Any = {
         name: None if value is None else as_real_array(f"params.{name}", value) for name, value in fields.items()
@@ -53,8 +53,30 @@ def as_params(
         expect_shape("params.absent", given.absent, (), "a scalar")
     if given.opacity is not None:
         _expect_opacity(given.opacity, stacked, template_shape)
+    _expect_not_negative(given)
     dtype = floating(given.background.dtype) if dtype is None else dtype
     return jax.tree.map(lambda leaf: leaf.astype(dtype), given)
+
+
+def _remedy(params: Any) -> str:
+    """What else was meant, where that can be told."""
+    if hasattr(params, "best"):
+        return "; its parameters are in .best.params"
+    if hasattr(params, "params"):
+        return "; its parameters are in .params"
+    if hasattr(params, "shape"):
+        return "; images come before params"
+    return "; a tuple of its fields is made one by jaxem.Params(*fields)" if isinstance(params, tuple) else ""
+
+
+def _expect_not_negative(given: Params) -> None:
+    """Raise where noise or probabilities are below zero, as far as can be seen before tracing."""
+    for name in ("noise_scale", "prior", "absent"):
+        values = getattr(given, name)
+        if values is not None and not isinstance(values, jax.core.Tracer) and np.any(np.asarray(values) < 0):
+            meaning = "a standard deviation" if name == "noise_scale" else "probabilities"
+            lowest = float(np.nanmin(np.asarray(values)))
+            raise ArgumentValueError(f"params.{name}", f"must not be negative ({meaning}), but is {lowest:g}.")
 
 
 def _expect_background(background: jax.Array, image_shape: Shape | None) -> None:

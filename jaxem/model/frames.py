@@ -14,7 +14,7 @@ import numpy as np
 from jax import lax
 
 from jaxem.ops.batching import over_batches
-from jaxem.ops.validation import as_images, as_weights, expect_shape
+from jaxem.ops.validation import as_images, as_weights, expect_finite, expect_shape
 from jaxem.ops.windows import Shape
 from jaxem.runtime.errors import ArgumentValueError
 
@@ -96,8 +96,10 @@ def as_frames(images: Any, weights: Any = None, frame_weights: Any = None) -> Fr
         frame_weights: of the images, (K,).
 
     Raises:
-        ValueError, TypeError: shapes or dtypes that do not fit, negative weights.
+        ValueError, TypeError: shapes or dtypes that do not fit, negative weights; outside of ``jit`` also NaN or
+            infinite pixels at a weight above zero.
     """
+    is_floating = not jnp.issubdtype(getattr(images, "dtype", np.float32), jnp.integer)
     images = as_images(images, with_channels=True)
     frames = Frames(images)
     if weights is not None:
@@ -110,6 +112,9 @@ def as_frames(images: Any, weights: Any = None, frame_weights: Any = None) -> Fr
         if not isinstance(frame_weights, jax.core.Tracer) and not np.any(np.asarray(frame_weights) > 0):
             raise ArgumentValueError("frame_weights", "must not all be zero.")
         frames = frames._replace(frame_weights=frame_weights)
+    if is_floating:
+        shared = frames.weights if frames.shared_weights is None else frames.shared_weights
+        expect_finite(frames.pixels, shared, frames.frame_weights)
     return frames
 
 
@@ -121,8 +126,9 @@ def as_pixel_weights(weights: Any, images: jax.Array | jax.ShapeDtypeStruct) -> 
     except ValueError:
         fits = False
     if not fits:
+        remedy = " Weights of whole images are frame_weights." if weights.shape == expected[:1] else ""
         raise ArgumentValueError(
-            "weights", f"must be broadcastable to (K, H, W) = {expected}, but have shape {weights.shape}."
+            "weights", f"must be broadcastable to (K, H, W) = {expected}, but have shape {weights.shape}.{remedy}"
         )
     count = len(weights) if weights.ndim == 3 else 1
     return jnp.broadcast_to(weights, (count, *expected[1:]))[:, None]

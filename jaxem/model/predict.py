@@ -18,11 +18,13 @@ from jaxem.model.checks import as_params
 from jaxem.model.likelihood import Hypotheses, clean_images, hypotheses_of, positions_of
 from jaxem.model.params import Params, Positions, Posterior, with_all_axes
 from jaxem.model.whole_stack import e_step
-from jaxem.ops.printing import short_repr
+from jaxem.ops.printing import short_repr, summarized
 from jaxem.ops.windows import Shape
 from jaxem.runtime.compilation import jit
+from jaxem.runtime.text import plural
 
 PIXELS_PER_BATCH = 2**22
+CONFIDENT = 0.9  # of which a summary counts the frames
 
 
 class Located(NamedTuple):
@@ -54,10 +56,23 @@ class Located(NamedTuple):
     def __repr__(self) -> str:
         return short_repr(self)
 
+    def summary(self) -> str:
+        """What a person wants to know of it, in a few lines."""
+        return summarized(self, self.confidence[0], located_lines)
+
     @property
     def positions(self) -> Positions:
         """The same without how surely."""
         return Positions(self.corners, None, self.template, self.transform, self.present)  # type: ignore[arg-type]
+
+
+def located_lines(located: Located) -> list[str]:
+    """How many images, and how sure the places are."""
+    confidence = np.asarray(located.confidence)
+    confident = int((confidence >= CONFIDENT).sum())
+    empty = [] if located.present is None else [f"{int((~np.asarray(located.present)).sum())} show no template"]
+    places = f"mean confidence of the places {np.nanmean(confidence):.3g}, {CONFIDENT:g} or more in {confident}"
+    return [plural(len(confidence), "frame"), places, *empty]
 
 
 def predict(images: np.ndarray, params: Params, *, weights: Any = None, transforms: Any = IDENTITY) -> Located:

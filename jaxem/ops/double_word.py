@@ -76,10 +76,17 @@ def divide(x: DoubleWord, y: DoubleWord) -> DoubleWord:
     return _two_sum(quotient, rest / y.high)
 
 
+@jax.custom_jvp
 def total(terms: jax.Array) -> DoubleWord:
     """Sum of all terms along the last axis, (..., n) -> (...)."""
     zero = np.zeros((), terms.dtype)
     return DoubleWord(*lax.reduce((terms, jnp.zeros_like(terms)), (zero, zero), _add_tuples, (terms.ndim - 1,)))
+
+
+@total.defjvp
+def _total_jvp(primals: tuple[jax.Array], tangents: tuple[jax.Array]) -> tuple[DoubleWord, DoubleWord]:
+    """JAX has no rule for a sum of pairs of which one part is constant; derivatives need no second word."""
+    return total(*primals), double_word(jnp.sum(tangents[0], axis=-1))
 
 
 def over_entries(numbers: DoubleWord) -> DoubleWord:

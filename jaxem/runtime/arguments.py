@@ -15,7 +15,10 @@ def as_template_shape(template_shape: Any, image_shape: tuple[int, ...] | None =
     try:
         height, width = (operator.index(size) for size in template_shape)
     except (TypeError, ValueError):
-        raise ArgumentTypeError("template_shape", f"must be two integers (h, w), but is {template_shape!r}.") from None
+        square = isinstance(template_shape, int) and template_shape > 0
+        remedy = f"; a square is ({template_shape}, {template_shape})" if square else ""
+        problem = f"must be two integers (h, w), but is {template_shape!r}{remedy}."
+        raise ArgumentTypeError("template_shape", problem) from None
     if height < 1 or width < 1:
         raise ArgumentValueError("template_shape", f"must be at least (1, 1), but is {(height, width)}.")
     if image_shape is not None and (height > image_shape[0] or width > image_shape[1]):

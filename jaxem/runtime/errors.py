@@ -27,6 +27,25 @@ class ArgumentTypeError(ArgumentError, TypeError):
     """The wrong kind of thing."""
 
 
+class DifferentiationError(TypeError):
+    """A derivative was asked for in reverse mode of what has it in forward mode alone.
+
+    Args:
+        function: the public name of what was differentiated.
+    """
+
+    def __init__(self, function: str) -> None:
+        super().__init__(
+            f"jaxem.{function} has no derivative in reverse mode (jax.grad, jax.vjp, jax.jacrev): it iterates until it "
+            "converges. Differentiate jaxem.log_likelihood or jaxem.elbo at the parameters that it found, or use "
+            "forward mode (jax.jvp, jax.jacfwd)."
+        )
+        self.function = function
+
+    def __reduce__(self) -> tuple[type, tuple[str]]:
+        return type(self), (self.function,)
+
+
 class CheckpointError(ArgumentError):
     """The folder of checkpoints cannot be used; says why in one sentence."""
 

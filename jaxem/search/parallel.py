@@ -22,6 +22,7 @@ from jaxem.runtime.compilation import jit
 from jaxem.runtime.executor import Executor
 from jaxem.runtime.resources import available_cores
 from jaxem.search.progress import Progress, Reporter
+from jaxem.search.progress_bar import watched
 from jaxem.search.restarts import (
     DEFAULT_SEARCH,
     Restarts,
@@ -56,6 +57,7 @@ def fit_restarts_parallel(
     num_threads: int | None = None,
     search: Search | None = DEFAULT_SEARCH,
     callback: Callable[[Progress], None] | None = None,
+    progress: bool = False,
     checkpointer: Checkpointer | None = None,
     num_templates: int = 1,
     absent: bool = False,
@@ -85,6 +87,7 @@ def fit_restarts_parallel(
         search: as for `fit_restarts`.
         callback: called with the `Progress` of each run after each of its chunks, one call at a time, in the run's
             thread.
+        progress: whether to show a bar, in a terminal or a notebook; by tqdm or rich where one is installed.
         checkpointer: what the same call has done before, and where to save what is done. On an interruption it holds
             all but the last chunks; write it then.
         num_templates: as for `fit_restarts`, like all that follow.
@@ -134,19 +137,20 @@ def fit_restarts_parallel(
     if num_threads is None:
         num_threads = available_cores() if jax.default_backend() == "cpu" else 1
     executor = Executor(as_count("num_threads", num_threads, at_least=1), checkpointer or Checkpointer())
-    reporter = Reporter(callback)
-    prepare = _prepare_few if frames.pixels.size < FEW_PIXELS else _prepare_many
-    without_pixels, starts, stages, nothing = prepare(
-        key, frames, structure, options, num_restarts=num_restarts, search=search
-    )
-    workspace = without_pixels._replace(images=without_pixels.images._replace(frames=frames))
-    if stages is None or nothing is None:
-        found = run_plain(executor, reporter, workspace, starts, options)
-        return jax.device_get(_conclude_plain(workspace, found, structure, options))
-    staged = SearchTasks(executor, reporter, workspace, starts, stages, options, nothing)
-    state = staged.run()
-    fit = staged.run_hard(state) if hard else None
-    return jax.device_get(_conclude_search(workspace, state, fit, structure, options))
+    with watched(callback, progress) as told:
+        reporter = Reporter(told)
+        prepare = _prepare_few if frames.pixels.size < FEW_PIXELS else _prepare_many
+        without_pixels, starts, stages, nothing = prepare(
+            key, frames, structure, options, num_restarts=num_restarts, search=search
+        )
+        workspace = without_pixels._replace(images=without_pixels.images._replace(frames=frames))
+        if stages is None or nothing is None:
+            found = run_plain(executor, reporter, workspace, starts, options)
+            return jax.device_get(_conclude_plain(workspace, found, structure, options))
+        staged = SearchTasks(executor, reporter, workspace, starts, stages, options, nothing)
+        state = staged.run()
+        fit = staged.run_hard(state) if hard else None
+        return jax.device_get(_conclude_search(workspace, state, fit, structure, options))
 
 
 def _prepare(

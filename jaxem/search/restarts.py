@@ -18,7 +18,8 @@ from jaxem.model.appearances import IDENTITY, as_transforms
 from jaxem.model.frames import Frames, as_frames
 from jaxem.model.params import Params, with_mean_outside
 from jaxem.model.workspace import Workspace, make_workspace
-from jaxem.ops.printing import short_repr
+from jaxem.ops.derivatives import forward_only
+from jaxem.ops.printing import html_repr, short_repr, summarized
 from jaxem.ops.trees import entry, set_entry
 from jaxem.ops.validation import as_key
 from jaxem.ops.windows import Shape
@@ -36,7 +37,8 @@ from jaxem.search.structure import Structure, as_structure
 from jaxem.solvers.diagnostics import Diagnostics, diagnose, remarks
 from jaxem.solvers.em import EM
 from jaxem.solvers.options import EMOptions, em_options
-from jaxem.solvers.result import Fit
+from jaxem.solvers.result import Fit, fit_lines
+from jaxem.solvers.summaries import agreement_line, warning_lines
 
 DEFAULT_SEARCH = Search()
 NUM_RESTARTS_OF_SEARCH, NUM_PLAIN_RESTARTS = 2, 10
@@ -61,6 +63,13 @@ class Restarts(NamedTuple):
     def __repr__(self) -> str:
         return short_repr(self)
 
+    def summary(self) -> str:
+        """What a person wants to know of it, in a few lines; `warnings()` included."""
+        return summarized(self, self.best.elbo, _own_lines)
+
+    def _repr_html_(self) -> str | None:
+        return html_repr(self, lambda: self.best.elbo)
+
     def remarks(self) -> list[Remark]:
         """What there is to know of the best run, and reasons not to trust it; of a finished result.
 
@@ -71,6 +80,15 @@ class Restarts(NamedTuple):
     def warnings(self) -> list[str]:
         """The reasons not to trust it alone, a sentence each."""
         return [str(remark) for remark in self.remarks() if remark.grade == Grade.WARNING]
+
+
+def restarts_lines(found: Restarts, contrast: float) -> list[str]:
+    """What the best run found, and whether others agree."""
+    return [*fit_lines(found.best, contrast), agreement_line(len(found.runs.elbo), found.diagnostics)]
+
+
+def _own_lines(found: Restarts) -> list[str]:
+    return [*restarts_lines(found, float(found.diagnostics.contrast)), *warning_lines(found.warnings())]
 
 
 def fit_restarts(
@@ -129,7 +147,7 @@ def fit_restarts(
         `Restarts`; its `warnings()` are reasons to doubt it.
 
     Raises:
-        ValueError, TypeError: shapes, dtypes or options that do not fit.
+        ValueError, TypeError: shapes, dtypes or options that do not fit; pixels as for `fit`.
 
     Example:
         >>> import jax, jax.numpy as jnp, jaxem
@@ -218,7 +236,7 @@ def _fit_restarts(
 ) -> Restarts:
     workspace = make_workspace(frames, options.batch_size)
     starts = starting_points(key, num_restarts, workspace, structure, search)
-    return find_best(workspace, starts, group_size, search, options)
+    return forward_only("fit_restarts", find_best(workspace, starts, group_size, search, options))
 
 
 def starting_points(

@@ -176,7 +176,13 @@ def _of_the_run(best: Fit, diagnostics: Diagnostics) -> Iterator[Remark]:
     # A template as large as the images that goes round their edges is meant to leave no background.
     image_shape = best.params.background.shape[:2]
     covers_all = best.params.prior.shape[-2:] == image_shape and num_hidden == math.prod(image_shape)
-    if num_hidden > 0 and not covers_all:
+    if best.params.prior.shape[-2:] == (1, 1) and image_shape != (1, 1):
+        yield warning(
+            "one-place",
+            "The template is as large as the frames: it has one place, where nothing tells it from the background. "
+            "Choose a smaller template_shape.",
+        )
+    elif num_hidden > 0 and not covers_all:
         yield warning(
             "hidden-background",
             f"The template covers {plural(num_hidden, 'background pixel')} in every frame; there the mean frame is "

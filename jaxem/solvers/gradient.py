@@ -83,7 +83,7 @@ def fit(
         (NaN, -1).
 
     Raises:
-        ValueError, TypeError: shapes, dtypes or options that do not fit. Wrong values show in the status.
+        ValueError, TypeError: shapes, dtypes or options that do not fit, values as for `jaxem.fit`.
 
     Example:
         >>> import jax, jax.numpy as jnp, jaxem, optax

@@ -6,10 +6,12 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import jax
+import numpy as np
 
 from jaxem.model.appearances import IDENTITY
 from jaxem.ops.validation import as_number
 from jaxem.runtime.arguments import as_count
+from jaxem.runtime.errors import ArgumentValueError
 
 # How many pixels a batch of images holds at most. On a CPU, what the cache of a core holds beside an iteration's other
 # arrays; elsewhere enough to keep the device busy, with transforms far below the 4 GB at which batched ones fail.
@@ -76,7 +78,7 @@ def em_options(
         batch_size = cheapest_batch_size(len(images), group_size * images.shape[1] * images.shape[2])
     return EMOptions(
         prior_smoothing=as_number("prior_smoothing", prior_smoothing, images.dtype, at_least=0),
-        tolerance=as_number("tolerance", tolerance, images.dtype),
+        tolerance=_as_tolerance(tolerance, images.dtype),
         hard=bool(hard),
         max_iterations=as_count("max_iterations", max_iterations, at_least=0),
         batch_size=as_count("batch_size", batch_size, at_least=1),
@@ -84,6 +86,16 @@ def em_options(
         transforms=transforms,
         fixed=fixed,
     )
+
+
+def _as_tolerance(tolerance: Any, dtype: Any) -> jax.Array:
+    number = as_number("tolerance", tolerance, dtype)
+    if not isinstance(number, jax.core.Tracer) and -np.inf < float(number) < 0:
+        raise ArgumentValueError(
+            "tolerance",
+            f"must be at least 0, or minus infinity so that no gain is too small, but is {float(number):g}.",
+        )
+    return number
 
 
 def cheapest_batch_size(num_images: int, num_pixels: int) -> int:

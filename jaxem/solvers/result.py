@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import math
+from collections import Counter
 from enum import IntEnum
 from typing import Any, NamedTuple
 
 import jax
+import numpy as np
 
 from jaxem.model.params import Params, Positions
-from jaxem.ops.printing import number_of, short_repr
+from jaxem.ops.printing import html_repr, number_of, short_repr, summarized
+from jaxem.runtime.text import plural
+from jaxem.solvers.summaries import model_line
 
 
 class Status(IntEnum):
@@ -90,7 +95,45 @@ class Fit(NamedTuple):
         status: Any = Status(number) if number in list(Status) else self.status
         return self._replace(status=status)
 
+    def summary(self) -> str:
+        """What a person wants to know of it, in a few lines; of runs along a leading axis, how they ended."""
+        if np.ndim(self.elbo) and hasattr(self.elbo, "__array__"):
+            return summarized(self, self.elbo.reshape(-1)[0], stacked_lines)
+        return summarized(self, self.elbo, _own_lines)
+
+    def _repr_html_(self) -> str | None:
+        return html_repr(self, lambda: self.elbo)
+
     @property
     def positions(self) -> Positions:
         """The best hypothesis of each image."""
         return Positions(self.corners, None, self.best_template, self.best_transform, self.present)
+
+
+def fit_lines(fit: Fit, contrast: float = math.nan) -> list[str]:
+    """Of a run: how it ended, the objective, the template and the noise, and how far the places are known."""
+    status, num_images = Status(int(fit.status)), len(fit.corners)
+    before = f", after {plural(int(fit.num_scheduled), 'step')} of a schedule" if int(fit.num_scheduled) else ""
+    lines = [f"{status.in_words}, {plural(int(fit.num_iterations), 'iteration')}{before}"]
+    elbo, entropy = float(fit.elbo), float(fit.entropy)
+    lines.append(f"objective {elbo:.9g} nats, {elbo / num_images:.6g} a frame")
+    lines.append(model_line(fit.params, contrast))
+    num_positions = math.prod(np.shape(fit.params.prior)[-2:])
+    left = f", which leave {math.exp(entropy):.3g} of {num_positions} positions open each" if entropy >= 0 else ""
+    return [*lines, f"{plural(num_images, 'frame')}{left}"]
+
+
+def _own_lines(fit: Fit) -> list[str]:
+    """The same with a sentence on a run that did not converge, which is a warning elsewhere."""
+    first, *others = fit_lines(fit)
+    status = Status(int(fit.status))
+    return [first, *([] if status == Status.CONVERGED else [status.explanation]), *others]
+
+
+def stacked_lines(runs: Fit) -> list[str]:
+    """Of runs along a leading axis: how they ended, and between which objectives."""
+    elbo, statuses = np.asarray(runs.elbo), Counter(np.asarray(runs.status).ravel().tolist())
+    ended = ", ".join(f"{count} {Status(status).in_words}" for status, count in sorted(statuses.items()))
+    finite = elbo[np.isfinite(elbo)]
+    between = f"objectives from {finite.min():.9g} to {finite.max():.9g} nats" if finite.size else "no finite objective"
+    return [f"{plural(elbo.size, 'run')}: {ended}", between]

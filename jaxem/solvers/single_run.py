@@ -16,6 +16,7 @@ from jaxem.model.checks import as_fixed, as_params
 from jaxem.model.frames import Frames, as_frames
 from jaxem.model.params import Params, normalized
 from jaxem.model.workspace import Workspace, make_workspace
+from jaxem.ops.derivatives import forward_only
 from jaxem.runtime.compilation import jit
 from jaxem.solvers.em import EM
 from jaxem.solvers.options import EMOptions, em_options
@@ -40,6 +41,9 @@ def fit(
     fixed: Sequence[str] = (),
 ) -> Fit:
     """Run EM from given parameters until an iteration gains less than the tolerance.
+
+    It has derivatives in forward mode (`jax.jvp`, `jax.jacfwd`), through all iterations. For `jax.grad` differentiate
+    `log_likelihood` at what was found.
 
     Args:
         images: (K, H, W) or (K, H, W, C), pixel values; integers are promoted.
@@ -66,8 +70,9 @@ def fit(
         `Fit`.
 
     Raises:
-        ValueError, TypeError: shapes, dtypes or options that do not fit. Wrong values (NaN pixels, a prior of zeros)
-            raise nothing and show in the status.
+        ValueError, TypeError: shapes, dtypes or options that do not fit; outside of ``jit`` also NaN or infinite pixels
+            at a weight above zero, negative noise or probabilities. Inside, and for other wrong values (a prior of
+            zeros), nothing is raised and the status says NONFINITE. Reverse mode raises a TypeError.
 
     Example:
         >>> import jax, jax.numpy as jnp, jaxem
@@ -99,7 +104,7 @@ def fit(
 def _fit(frames: Frames, params: Params, schedule: Schedule | None, options: EMOptions) -> Fit:
     # Not in `EM.init`: of a prior that is a constant of the program, XLA would add up the double words by itself.
     start = normalized(params, options.fixed)
-    return run_after(schedule, make_workspace(frames, options.batch_size), start, options)
+    return forward_only("fit", run_after(schedule, make_workspace(frames, options.batch_size), start, options))
 
 
 def run_after(schedule: Schedule | None, workspace: Workspace, params: Params, options: EMOptions) -> Fit:
