@@ -42,6 +42,7 @@ AXES = {
     "gains": "K",
     "parts": "K",
     "by_pixel": "HWc:",
+    "unseen": "HW",
     "by_image": "K",
     "offsets": "K",
     "edges": "K",
@@ -75,7 +76,7 @@ WHOLE_NUMBERS = (
     "smallest",
     "largest",
 )
-TRUTHS = ("at_noise_floor", "present", "is_complete", "is_best")
+TRUTHS = ("at_noise_floor", "present", "is_complete", "is_best", "unseen")
 
 
 def check_arrays(kind: type, arrays: Mapping[str, np.ndarray]) -> None:
