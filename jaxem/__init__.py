@@ -39,6 +39,7 @@ _NAMES = {
     "search.progress": ("Progress",),
     "search.recentring": ("recentre",),
     "search.restarts": ("Restarts", "fit_restarts"),
+    "search.stage_record": ("StageRecord",),
     "search.strategy": ("Search",),
     "solvers.diagnostics": ("Diagnostics",),
     "solvers.result": ("Fit", "Status"),

@@ -44,6 +44,7 @@ from jaxem.search.progress import Progress as Progress
 from jaxem.search.recentring import recentre as recentre
 from jaxem.search.restarts import Restarts as Restarts
 from jaxem.search.restarts import fit_restarts as fit_restarts
+from jaxem.search.stage_record import StageRecord as StageRecord
 from jaxem.search.strategy import Search as Search
 from jaxem.solvers import gradient as gradient
 from jaxem.solvers.diagnostics import Diagnostics as Diagnostics

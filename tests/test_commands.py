@@ -500,7 +500,7 @@ def test_an_interruption_leaves_nothing(files, search, capfd, monkeypatch):
         (applying, "write_located", ["locate", files / "frames.npy", *model, files / "out"]),
         (applying, "write_frames", ["restore", files / "frames.npy", *model, files / "out" / "x.mp4"]),
         (simulating, "write_frames", ["simulate", *model, files / "out" / "x.tif", "--num-images", COUNT]),
-        (applying, "summary_figure", ["plot", files / "restarts.npz", "--out", files / "out" / "x.png"]),
+        (applying, "summary", ["plot", files / "restarts.npz", "--out", files / "out" / "x.png"]),
         (inspecting, "frame_statistics", ["info", files / "frames.npy"]),
     ):
         with monkeypatch.context() as patched:

@@ -16,7 +16,7 @@ from jaxem.model.frames import Frames
 from jaxem.model.likelihood import Hypotheses
 from jaxem.model.params import to_internal_units
 from jaxem.model.workspace import center, make_workspace
-from jaxem.solvers.diagnostics import contrast, diagnose
+from jaxem.solvers.diagnostics import contrast, covered_always, diagnose
 
 
 def described(images, best, runs, prior_smoothing=0.0):
@@ -97,7 +97,11 @@ def test_what_was_never_seen_of_the_background(fitted, prior_smoothing):
         seen[oracle.window(corner, (3, 4))] -= 1
     assert (seen == 0).sum() > 0
     found = found._replace(params=params)
-    assert described(images, found, stacked(found), prior_smoothing).num_hidden == int((seen == 0).sum())
+    described_now = described(images, found, stacked(found), prior_smoothing)
+    assert described_now.num_hidden == int((seen == 0).sum())
+    np.testing.assert_array_equal(described_now.unseen, seen == 0)
+    if not prior_smoothing:
+        np.testing.assert_array_equal(covered_always(params, 30), seen == 0)
 
 
 def test_a_good_fit_is_not_doubted_and_each_doubt_has_its_sentence(fitted):

@@ -182,8 +182,10 @@ def test_pixels_that_nobody_observed_are_not_covered_by_the_template():
         found = jaxem.fit(problem.images, params, weights=weights, max_iterations=2)
         runs = jax.tree.map(lambda leaf: jnp.asarray(leaf)[None], found)
         workspace = make_workspace(as_frames(problem.images, weights), 2)
-        numbers.append(int(diagnose(workspace, found, runs, jnp.int32(1), jnp.zeros_like(found.elbo)).num_hidden))
-    assert numbers == [6, 5]
+        diagnosed = diagnose(workspace, found, runs, jnp.int32(1), jnp.zeros_like(found.elbo))
+        assert diagnosed.unseen[place]
+        numbers.append((int(diagnosed.num_hidden), int(diagnosed.unseen.sum())))
+    assert numbers == [(6, 7), (5, 6)]
 
 
 def test_a_template_that_is_hardly_ever_there_still_learns():

@@ -29,6 +29,11 @@ def test_the_runs_are_those_of_fit_restarts_in_their_order(problem, search, hard
     np.testing.assert_allclose(found.best.history, expected.best.history, rtol=1e-5)
     assert found.diagnostics.num_steps == expected.diagnostics.num_steps
     assert len(set(np.round(found.runs.elbo, 2))) > 1
+    assert (found.stages is None) == (expected.stages is None) == (search is None)
+    if search is not None:
+        for name in ("kind", "number", "num_steps", "is_best"):
+            np.testing.assert_array_equal(getattr(found.stages, name), getattr(expected.stages, name), err_msg=name)
+        np.testing.assert_allclose(found.stages.elbo, expected.stages.elbo, rtol=1e-5)
     assert told[-1].ended
     assert told[-1].num_left == 0
 

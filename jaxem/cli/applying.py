@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-import jax
 import numpy as np
 
 from jaxem.assess.assessment import Report
@@ -14,7 +13,7 @@ from jaxem.assess.frame_stats import outliers
 from jaxem.assess.locating import expect_prior
 from jaxem.assess.locating import locate as locate_in
 from jaxem.cli.display import lines_or_json
-from jaxem.cli.findings import describe_findings, position_shown
+from jaxem.cli.findings import describe_findings
 from jaxem.cli.frame_files import (
     Observed,
     check_frame_names,
@@ -34,12 +33,12 @@ from jaxem.io.readers.source import FramesError
 from jaxem.io.writers import Pixels, is_single_file, pixels_for, write_frames
 from jaxem.model.params import Params
 from jaxem.model.predict import Located, reconstruct
-from jaxem.plots.summary import DOTS_PER_INCH, summary_figure
+from jaxem.plots import summary, write_figure
 from jaxem.runtime.compilation_cache import cache_compiled_programs
 from jaxem.runtime.errors import ArgumentValueError
 from jaxem.runtime.files import check_output_file, output_file, output_folder
 from jaxem.runtime.text import listed, plural
-from jaxem.search.restarts import Restarts, best_run
+from jaxem.search.restarts import Restarts
 from jaxem.solvers.result import Fit
 
 SURE_CONFIDENCE = 0.9
@@ -136,19 +135,13 @@ def plot(result: Path, out: Path, choice: FrameChoice | None, *, overwrite: bool
     cache_compiled_programs()
     found = load_result(result, Report, Restarts, Fit, argument="result")
     best = found if isinstance(found, Fit) else found.best
-    params, transforms, _ = model = model_of(best, result, "result")
-    runs = _alone(found) if isinstance(found, Fit) else found.runs
+    model = model_of(best, result, "result")
     check_output_file(out)
     expect_new([out], overwrite)
-    frame, position = None, position_shown(best)[1]
-    if choice is not None:
-        images, weights, _ = observed = _read_for(model, replace(choice, nan_missing=True), result)
-        frame = observed.frame(0)
-        position = locate_in(images, params, weights=weights, transforms=transforms).positions
-    winner = int(best_run(jax.tree.map(np.asarray, runs)))
-    figure = summary_figure(frame, position, params, runs, winner, transforms)
+    frame = None if choice is None else _read_for(model, replace(choice, nan_missing=True), result).frame(0)
+    figure = summary(found, frame)
     with output_file(out) as path:
-        figure.savefig(path, dpi=DOTS_PER_INCH)
+        write_figure(figure, path)
     say(f"wrote {out}")
     return 0
 
@@ -165,10 +158,6 @@ def _write_drawn(out: Path, observed: Observed, found: Located, model: Model, fp
 def _check_speed(fps: float) -> None:
     if not 0 < fps <= MOST_FRAMES_PER_SECOND:
         raise ArgumentValueError("fps", f"must be above 0 and at most {MOST_FRAMES_PER_SECOND}, but is {fps:g}.")
-
-
-def _alone(found: Fit) -> Fit:
-    return jax.tree.map(lambda leaf: leaf[None], found)
 
 
 def _read_for(model: Model, choice: FrameChoice, path: Path) -> Observed:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import jax
 import numpy as np
 
 from jaxem.model.params import Params, Positions
@@ -48,22 +47,9 @@ def describe_findings(
     return lines, facts
 
 
-def position_shown(fit: Fit) -> tuple[int, Positions]:
-    """The number of a frame that shows a template, if there is one, and what was found there, as of one frame."""
-    present = fit.present
-    number = int(np.argmax(present)) if present is not None else 0
-    one: Positions = jax.tree.map(lambda part: np.asarray(part)[number : number + 1], fit.positions)
-    return number, one if (one.corners >= 0).all() else _likeliest(fit.params)
-
-
-def _likeliest(params: Params) -> Positions:
-    """Where the prior is highest."""
-    place = np.unravel_index(np.argmax(params.prior), np.shape(params.prior))
-    template = place[0] if np.ndim(params.template) > np.ndim(params.background) else None
-    has_transforms = len(place) - 2 > (template is not None)
-    parts = (place[-2:], None, template, place[-3] if has_transforms else None)
-    found: Any = [None if part is None else np.array([part], np.int32) for part in parts]
-    return Positions(*found)
+def number_shown(fit: Fit) -> int:
+    """The number of a frame that shows a template, if there is one."""
+    return 0 if fit.present is None else int(np.argmax(fit.present))
 
 
 def in_words(noise_scale: Any) -> str:

@@ -31,7 +31,7 @@ from jaxem.cli.claims import (
 from jaxem.cli.display import Display
 from jaxem.cli.excluding import SecondSearch, fit_again, look_before
 from jaxem.cli.exit_codes import ExitCode
-from jaxem.cli.findings import describe_findings, in_words, position_shown
+from jaxem.cli.findings import describe_findings, in_words, number_shown
 from jaxem.cli.frame_files import expect_several, note_frames, read_observed
 from jaxem.cli.long_running import choose_display, fingerprint_of, open_checkpointer, save_interrupted
 from jaxem.cli.model_options import model_options
@@ -123,7 +123,7 @@ def search(
     """Search as requested; meanwhile import what draws the figure, which takes as long as a stage of the search."""
     if importlib.util.find_spec("matplotlib") is None:
         raise ModuleNotFoundError("the figure cannot be drawn", name="matplotlib")
-    threading.Thread(target=importlib.import_module, args=("jaxem.plots.summary",), daemon=True).start()
+    threading.Thread(target=importlib.import_module, args=("jaxem.plots",), daemon=True).start()
     return fit_restarts_parallel(
         jax.random.key(request.seed),
         images,
@@ -145,7 +145,7 @@ def write(frames: FittedFrames, found: Restarts, test: TestRun | None, out: Path
         out: the folder.
         display: whom to tell.
     """
-    from jaxem.plots.summary import DOTS_PER_INCH, summary_figure  # `search` has begun to import it
+    from jaxem.plots import summary, write_figure  # `search` has begun to import it
 
     best, runs = found.best, found.runs
     transforms = as_transforms(best.transforms)
@@ -162,9 +162,8 @@ def write(frames: FittedFrames, found: Restarts, test: TestRun | None, out: Path
             transforms,
             frames.looked.excluded,
         )
-        shown, position = position_shown(best)
-        figure = summary_figure(frames.looked.observed.frame(shown), position, best.params, runs, winner, transforms)
-        figure.savefig(folder / "figure.png", dpi=DOTS_PER_INCH)
+        shown = number_shown(best)
+        write_figure(summary(report, frames.looked.observed.frame(shown), number=shown), folder / "figure.png")
     if test is not None:
         try:
             tested = report.assessment._replace(test=test.result())

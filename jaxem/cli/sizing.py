@@ -117,7 +117,7 @@ def _conclude(found: ShapeChoice, out: Path | None, display: Display) -> None:
             warn(remark.text)
     if out is None:
         return
-    from jaxem.plots.sizes import DOTS_PER_INCH, sizes_figure  # imports matplotlib
+    from jaxem.plots import sizes_figure, write_figure  # imports matplotlib
 
     with output_folder(out) as folder:
         save(folder / "sizes.npz", found)
@@ -125,7 +125,7 @@ def _conclude(found: ShapeChoice, out: Path | None, display: Display) -> None:
             writer = csv.DictWriter(stream, rows[0])
             writer.writeheader()
             writer.writerows(rows)
-        sizes_figure(found).savefig(folder / "sizes.png", dpi=DOTS_PER_INCH)
+        write_figure(sizes_figure(found), folder / "sizes.png")
     paths = [str(out / name) for name in SIZE_FILES]
     display.note("wrote", f"wrote {', '.join(paths[:-1])} and {paths[-1]}", paths=paths)
 

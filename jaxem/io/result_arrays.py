@@ -11,6 +11,8 @@ import numpy as np
 from jaxem.model.appearances import MIRRORED_AND_TURNED
 from jaxem.model.params import Positions, Posterior
 from jaxem.model.predict import Located
+from jaxem.search.stage_record import StageRecord
+from jaxem.search.stages import StageKind
 from jaxem.solvers.result import Status
 from jaxem.solvers.schedule import Schedule
 
@@ -40,6 +42,7 @@ AXES = {
     "gains": "K",
     "parts": "K",
     "by_pixel": "HWc:",
+    "unseen": "HW",
     "by_image": "K",
     "offsets": "K",
     "edges": "K",
@@ -54,12 +57,15 @@ AXES = {
     "largest": "2",
 }
 OF_POSITIONS, OF_POSTERIORS = {"template": "K", "transform": "K"}, {"absent": "K"}
+OF_STAGES = dict.fromkeys(StageRecord._fields, "S")
 SAME_SIZE = {"s": "c", "o": "m"}  # the noise may be one for all channels, the support one for all templates
 OPTIONAL = "mgcso"
 COUNTS = ("num_iterations", "num_scheduled", "num_agreeing", "num_steps", "num_hidden", "num_positions", "num_images")
 WHOLE_NUMBERS = (
     *COUNTS,
     "status",
+    "kind",
+    "number",
     "corners",
     "parts",
     "best_template",
@@ -70,7 +76,7 @@ WHOLE_NUMBERS = (
     "smallest",
     "largest",
 )
-TRUTHS = ("at_noise_floor", "present", "is_complete")
+TRUTHS = ("at_noise_floor", "present", "is_complete", "is_best", "unseen")
 
 
 def check_arrays(kind: type, arrays: Mapping[str, np.ndarray]) -> None:
@@ -103,7 +109,9 @@ def _axes_that_may_be_there() -> Iterator[str]:
 def _axes(kind: type, name: str, there: str) -> str:
     """The last axes of an array, of the optional ones those that are there."""
     field = name.rpartition(".")[2]
-    special = OF_POSITIONS if _are_positions(kind, name) else OF_POSTERIORS if kind is Posterior else {}
+    is_of_stages = kind is StageRecord or "stages" in name.split(".")
+    special = OF_STAGES if is_of_stages else OF_POSITIONS if _are_positions(kind, name) else {}
+    special = OF_POSTERIORS if kind is Posterior else special
     axes = re.sub("(.):", lambda found: found[1] if found[1] in there else "", special.get(field, AXES.get(field, "")))
     return "R" * name.startswith("runs.") + "".join(SAME_SIZE.get(axis, axis) for axis in axes)
 
@@ -153,6 +161,8 @@ def _check_dtype(kind: type, name: str, array: np.ndarray) -> None:
 def _has_sense(field: str, array: np.ndarray, sizes: Mapping[str, int]) -> bool:
     if field == "status":
         return bool(np.isin(array, list(Status)).all())
+    if field == "kind":
+        return bool(np.isin(array, list(StageKind)).all())
     if field in ("shapes", "smallest", "largest"):
         return bool((array >= 1).all())
     if field == "transforms":

@@ -31,6 +31,7 @@ from jaxem.model.predict import Located
 from jaxem.runtime.files import write_atomically
 from jaxem.runtime.text import listed
 from jaxem.search.restarts import Restarts
+from jaxem.search.stage_record import StageRecord
 from jaxem.solvers.diagnostics import Diagnostics
 from jaxem.solvers.result import Fit
 from jaxem.solvers.schedule import Schedule
@@ -44,7 +45,7 @@ KINDS = {
     kind.__name__: kind
     for kind in (
         Params, Posterior, Positions, Located, Schedule, Fit, Restarts, Diagnostics, DetectionTest, ResidualStatistics,
-        Assessment, Report, ShapeChoice,
+        Assessment, Report, ShapeChoice, StageRecord,
     )
 }
 # fmt: on
@@ -83,12 +84,9 @@ def save(path: str | os.PathLike[str], result: Any, *, about: Mapping[str, Any] 
     kind = type(result)
     if kind not in KINDS.values():
         raise TypeError(f"result must be one of {', '.join(KINDS)}, but is {kind.__name__}.")
-    optional = _flatten(kind)
-    arrays = {
-        name: _as_plain(name, value)
-        for name, value in _flatten(kind, result).items()
-        if not (value is None and optional[name])
-    }
+    values = _flatten(kind, result)
+    optional = _may_be_left_out(kind, values)
+    arrays = {name: _as_plain(name, value) for name, value in values.items() if not (value is None and optional[name])}
     check_arrays(kind, arrays)
     header = np.array([kind.__name__, str(FORMAT), jaxem.__version__])
     stream = io.BytesIO()
@@ -125,7 +123,7 @@ def load(path: str | os.PathLike[str]) -> Any:
     arrays = {name: array for name, array in read_arrays(path).items() if not name.startswith(ABOUT)}
     try:
         kind = _kind_of(arrays.pop(HEADER, None))
-        optional = _flatten(kind)
+        optional = _may_be_left_out(kind, arrays)
         missing = [name for name, may_be_none in optional.items() if not may_be_none and name not in arrays]
         surplus = [name for name in arrays if name not in optional]
         if missing or surplus:
@@ -189,8 +187,10 @@ def _as_members(about: Mapping[str, Any]) -> dict[str, np.ndarray]:
 def _parts(kind: type) -> dict[str, tuple[type | None, bool]]:
     """Of each field the class of results in it, if it holds one, and whether it may be None: as its class says."""
     hints = get_type_hints(kind)
+    choices = {field: get_args(hint) or (hint,) for field, hint in hints.items()}
     return {
-        field: (hint if hint in KINDS.values() else None, NoneType in get_args(hint)) for field, hint in hints.items()
+        field: (next((one for one in among if one in KINDS.values()), None), NoneType in among)
+        for field, among in choices.items()
     }
 
 
@@ -198,27 +198,43 @@ def _inside(prefix: str, field: str) -> str:
     return prefix if field in LEFT_OUT else f"{prefix}{field}."
 
 
-def _flatten(kind: type, result: Any = None, prefix: str = "") -> dict[str, Any]:
-    """The arrays in a result by name; without a result, whether each may be left out."""
+def _flatten(kind: type, result: Any, prefix: str = "") -> dict[str, Any]:
+    """The arrays in a result by name."""
     found: dict[str, Any] = {}
     for field, (inner, may_be_none) in _parts(kind).items():
-        value = None if result is None else getattr(result, field)
+        value = getattr(result, field)
         if inner is None:
-            found[prefix + field] = may_be_none if result is None else value
-            continue
-        if result is not None and type(value) is not inner:
+            found[prefix + field] = value
+        elif type(value) is inner:
+            found |= _flatten(inner, value, _inside(prefix, field))
+        elif not (value is None and may_be_none):
             raise TypeError(f"{prefix}{field} must be a {inner.__name__}, but is {type(value).__name__}.")
-        found |= _flatten(inner, value, _inside(prefix, field))
     return found
 
 
+def _may_be_left_out(kind: type, arrays: Mapping[str, Any], prefix: str = "") -> dict[str, bool]:
+    """Which arrays belong to a result, and whether each may be left out; of what is left out as a whole none do."""
+    found: dict[str, bool] = {}
+    for field, (inner, may_be_none) in _parts(kind).items():
+        if inner is None:
+            found[prefix + field] = may_be_none
+        elif not (may_be_none and _is_left_out(arrays, _inside(prefix, field))):
+            found |= _may_be_left_out(inner, arrays, _inside(prefix, field))
+    return found
+
+
+def _is_left_out(arrays: Mapping[str, Any], prefix: str) -> bool:
+    return not any(name.startswith(prefix) for name in arrays)
+
+
 def _build(kind: Any, arrays: Mapping[str, np.ndarray], prefix: str = "") -> Any:
-    return kind(
-        *(
-            arrays.get(prefix + field) if inner is None else _build(inner, arrays, _inside(prefix, field))
-            for field, (inner, _) in _parts(kind).items()
-        )
-    )
+    def part(field: str, inner: type | None, may_be_none: bool) -> Any:
+        if inner is None:
+            return arrays.get(prefix + field)
+        below = _inside(prefix, field)
+        return None if may_be_none and _is_left_out(arrays, below) else _build(inner, arrays, below)
+
+    return kind(*(part(field, *about) for field, about in _parts(kind).items()))
 
 
 def _as_plain(name: str, value: Any) -> np.ndarray:

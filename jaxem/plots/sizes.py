@@ -9,7 +9,6 @@ from matplotlib.ticker import MaxNLocator
 
 from jaxem.assess.shape_choice import SURE_OF_SIZE, ShapeChoice, in_words
 
-DOTS_PER_INCH = 110  # at which the figure is made to be read
 CHOSEN = "#d1495b"
 
 

@@ -25,7 +25,7 @@ import numpy as np
 from jaxem.runtime.errors import CheckpointError
 from jaxem.runtime.files import write_atomically
 
-FORMAT = 3
+FORMAT = 4
 NAME = re.compile(r"checkpoint-(\d{9})-([0-9a-f]{16})\.npz")
 KEPT = 2
 

@@ -182,8 +182,8 @@ _prepare_few = jit(_prepare, static_argnames=_PREPARE_STATIC, is_small=True)
 def _conclude_search(
     workspace: Workspace, state: SearchState, hard: Fit | None, structure: Structure, options: EMOptions
 ) -> Restarts:
-    runs, num_steps = conclude(state, hard)
-    return keep_best(workspace, runs, num_steps, structure, options)
+    runs, num_steps, stages = conclude(state, hard)
+    return keep_best(workspace, runs, num_steps, structure, options, stages)
 
 
 @partial(jit, is_small=True)

@@ -31,6 +31,7 @@ from jaxem.search.comparison import FEW_IMAGES
 from jaxem.search.crops import find_crops, mean_crop_params
 from jaxem.search.initialization import draw_params, read_off
 from jaxem.search.splitting import split_params
+from jaxem.search.stage_record import StageRecord
 from jaxem.search.stages import Starts
 from jaxem.search.strategy import Search, run_search
 from jaxem.search.structure import Structure, as_structure
@@ -53,12 +54,14 @@ class Restarts(NamedTuple):
     best         the `Fit` of the highest finite objective (the first run if none is finite)
     runs         a `Fit` whose every array has a leading axis, one entry a run
     diagnostics  `Diagnostics` of the best among the runs
+    stages       `StageRecord` of the search, in hard EM of the soft search before; None: there was none
     ===========  =====================================================================================
     """
 
     best: Fit
     runs: Fit
     diagnostics: Diagnostics
+    stages: StageRecord | None = None
 
     def __repr__(self) -> str:
         return short_repr(self)
@@ -274,12 +277,12 @@ def find_best(
 ) -> Restarts:
     """`fit_restarts` from given starts on a workspace, to be traced."""
     if search is not None:
-        runs, num_steps = run_search(workspace, starts, search, options)
+        runs, num_steps, stages = run_search(workspace, starts, search, options)
     else:
         run = EM(workspace, options).run
         runs = lax.map(run, starts.params, batch_size=None if group_size == 1 else group_size)
-        num_steps = steps_of_plain_runs(runs)
-    return keep_best(workspace, runs, num_steps, starts.structure, options)
+        num_steps, stages = steps_of_plain_runs(runs), None
+    return keep_best(workspace, runs, num_steps, starts.structure, options, stages)
 
 
 def steps_of_plain_runs(runs: Fit) -> jax.Array:
@@ -288,13 +291,19 @@ def steps_of_plain_runs(runs: Fit) -> jax.Array:
 
 
 def keep_best(
-    workspace: Workspace, runs: Fit, num_steps: jax.Array, structure: Structure, options: EMOptions
+    workspace: Workspace,
+    runs: Fit,
+    num_steps: jax.Array,
+    structure: Structure,
+    options: EMOptions,
+    stages: StageRecord | None = None,
 ) -> Restarts:
     """Put the best of several runs, stacked along a leading axis, and its diagnostics beside them."""
     if structure.num_templates > 1 and not structure.is_labelled:
         runs = jax.vmap(order_templates)(runs)
     best = entry(runs, best_run(runs))
-    return Restarts(best, runs, diagnose(workspace, best, runs, num_steps, options.prior_smoothing, options.transforms))
+    diagnostics = diagnose(workspace, best, runs, num_steps, options.prior_smoothing, options.transforms)
+    return Restarts(best, runs, diagnostics, stages)
 
 
 def order_templates(found: Fit) -> Fit:

@@ -24,6 +24,7 @@ from jaxem.search.comparison import hypotheses_at, is_higher, needs_trials
 from jaxem.search.crops import Crops, crop_params
 from jaxem.search.recentring import TIE_SPREADS, recentred
 from jaxem.search.reseeding import reseeded
+from jaxem.search.stage_record import StageRecord, num_steps_of
 from jaxem.search.structure import Structure
 from jaxem.solvers.em import EM, EMState
 from jaxem.solvers.options import EMOptions
@@ -96,16 +97,17 @@ class Starts(NamedTuple):
 class SearchState(NamedTuple):
     """What a search has found.
 
-    =================  ========  ==========================================================
-    field              shape     meaning
-    =================  ========  ==========================================================
-    best               `Fit`     the highest of all stages but trials
-    trial              `Fit`     the highest of the trials
-    annealed           `Fit`     of each start after its annealing, along a leading axis
-    start_index        () int32  the start that led to the best
-    num_steps          () int32  E-steps of all stages
-    recentring_failed  () bool   whether recentring the best was tried and did not raise it
-    =================  ========  ==========================================================
+    =================  =============  ==========================================================
+    field              shape          meaning
+    =================  =============  ==========================================================
+    best               `Fit`          the highest of all stages but trials
+    trial              `Fit`          the highest of the trials
+    annealed           `Fit`          of each start after its annealing, along a leading axis
+    start_index        () int32       the start that led to the best
+    num_steps          () int32       E-steps of all stages
+    recentring_failed  () bool        whether recentring the best was tried and did not raise it
+    record             `StageRecord`  what each stage came to
+    =================  =============  ==========================================================
     """
 
     best: Fit
@@ -114,6 +116,7 @@ class SearchState(NamedTuple):
     start_index: jax.Array
     num_steps: jax.Array
     recentring_failed: jax.Array
+    record: StageRecord
 
 
 class SearchProgress(NamedTuple):
@@ -181,7 +184,8 @@ class StagedSearch:
             numbers_of(transforms),
         )
         annealed = jax.tree.map(lambda leaf: jnp.broadcast_to(leaf[None], (starts.num_starts, *leaf.shape)), nowhere)
-        return SearchState(nowhere, nowhere, annealed, zero, zero, jnp.bool_(False))
+        record = StageRecord.blank(self.stages.kind, self.stages.number, unknown.dtype)
+        return SearchState(nowhere, nowhere, annealed, zero, zero, jnp.bool_(False), record)
 
     def begin(self, found: SearchState, first: int, end: int) -> SearchProgress:
         """Before the first stage of a range, after what was found before it."""
@@ -212,7 +216,7 @@ class StagedSearch:
         ended = ~(active & em.is_running(state))
         found, is_better = lax.cond(
             ended & active,
-            lambda: _after(progress.found, stage, em.finish(state)),
+            lambda: _after(progress.found, stage, em.finish(state), progress.stage),
             lambda: (_unchanged(progress.found, stage, ended), jnp.bool_(False)),
         )
         number = progress.stage + ended.astype(jnp.int32)
@@ -283,8 +287,8 @@ class StagedSearch:
         return structure.with_known(with_mean_outside(crop_params(images, totals, crops, ranks, blank), images))
 
 
-def _after(found: SearchState, stage: Stage, fit: Fit) -> tuple[SearchState, jax.Array]:
-    """What is known after a stage, and whether it is better than before."""
+def _after(found: SearchState, stage: Stage, fit: Fit, place: jax.Array) -> tuple[SearchState, jax.Array]:
+    """What is known after the stage at a place, and whether it is better than before."""
     kind = stage.kind
     is_start, is_trial = kind == StageKind.ANNEAL, kind == StageKind.TRIAL
     # What is centred fits other noise, half a nat a pixel of it by chance.
@@ -298,8 +302,9 @@ def _after(found: SearchState, stage: Stage, fit: Fit) -> tuple[SearchState, jax
         trial=lax.cond(is_trial & is_higher(fit, found.trial), lambda: fit, lambda: found.trial),
         annealed=lax.cond(is_start, lambda: set_entry(found.annealed, stage.number, fit), lambda: found.annealed),
         start_index=jnp.where(is_start & is_better, stage.number, found.start_index),
-        num_steps=found.num_steps + fit.num_scheduled + fit.num_iterations + 1,
+        num_steps=found.num_steps + num_steps_of(fit),
         recentring_failed=(kind == StageKind.RECENTRE) & ~is_better,
+        record=found.record.after(place, fit, is_better),
     )
     return after, is_better
 

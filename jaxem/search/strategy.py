@@ -17,6 +17,7 @@ from jaxem.ops.trees import set_entry
 from jaxem.ops.windows import Shape
 from jaxem.runtime.arguments import as_count, as_fraction
 from jaxem.search.comparison import FEW_IMAGES
+from jaxem.search.stage_record import StageRecord, num_steps_of
 from jaxem.search.stages import SearchState, Stage, StagedSearch, StageKind, Starts
 from jaxem.solvers.em import EM
 from jaxem.solvers.options import EMOptions
@@ -151,23 +152,25 @@ def plan_stages(search: Search, num_images: int, starts: Starts, options: EMOpti
     )
 
 
-def run_search(workspace: Workspace, starts: Starts, search: Search, options: EMOptions) -> tuple[Fit, jax.Array]:
-    """All stages of a search, to be traced: one `Fit` for each start, and the E-steps of all."""
+def run_search(
+    workspace: Workspace, starts: Starts, search: Search, options: EMOptions
+) -> tuple[Fit, jax.Array, StageRecord]:
+    """All stages of a search, to be traced: one `Fit` for each start, the E-steps of all, and what each came to."""
     stages = plan_stages(search, workspace.images.frames.num_images, starts, options)
     staged = StagedSearch(workspace, starts, stages, options)
     found = staged.run(staged.nothing_found())
     return conclude(found, EM(workspace, options).run(found.best.params) if options.hard else None)
 
 
-def conclude(found: SearchState, hard: Fit | None = None) -> tuple[Fit, jax.Array]:
-    """One `Fit` for each start and the E-steps of all.
+def conclude(found: SearchState, hard: Fit | None = None) -> tuple[Fit, jax.Array, StageRecord]:
+    """One `Fit` for each start, the E-steps of all, and what each stage came to.
 
     That of the best is of its whole run, in hard EM of the hard run that followed; the others were left.
     """
     best, num_steps = found.best, found.num_steps
     if hard is not None:
         best = hard
-        num_steps = num_steps + best.num_iterations + 1
+        num_steps = num_steps + num_steps_of(best)
     failed = found.annealed.status == Status.NONFINITE
     status = jnp.where(failed, found.annealed.status, jnp.int32(Status.ABANDONED))
-    return set_entry(found.annealed._replace(status=status), found.start_index, best), num_steps
+    return set_entry(found.annealed._replace(status=status), found.start_index, best), num_steps, found.record

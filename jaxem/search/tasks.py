@@ -132,7 +132,8 @@ class SearchTasks:
 
 def merge(one: SearchState, other: SearchState) -> SearchState:
     """What two searches that began alike found together, each in stages of its own; of arrays on the host."""
-    best_of = other if is_higher(other.best, one.best) else one
+    other_is_higher = is_higher(other.best, one.best)
+    best_of = other if other_is_higher else one
     trial_of = other if is_higher(other.trial, one.trial) else one
     ran = np.asarray(other.annealed.status != Status.RUNNING)
 
@@ -146,6 +147,7 @@ def merge(one: SearchState, other: SearchState) -> SearchState:
         start_index=best_of.start_index,
         num_steps=one.num_steps + other.num_steps,
         recentring_failed=one.recentring_failed,
+        record=one.record.merged(other.record, other_is_higher),
     )
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -19,11 +19,12 @@ from jaxem.model.appearances import IDENTITY, appearances_of, geometry_of
 from jaxem.model.images import CenteredImages
 from jaxem.model.likelihood import Hypotheses, channel_variances, hypotheses_of
 from jaxem.model.objective import visible_weight
-from jaxem.model.params import Params, pseudo_counts, to_internal_units
+from jaxem.model.params import Params, pseudo_counts, to_internal_units, with_all_axes
 from jaxem.model.workspace import Workspace
 from jaxem.ops import fourier
 from jaxem.ops.printing import short_repr
 from jaxem.ops.windows import coverage_in_stages, roll_up
+from jaxem.runtime.compilation import jit
 from jaxem.runtime.remarks import Remark, warning
 from jaxem.runtime.text import plural
 from jaxem.solvers.result import Fit, Status
@@ -55,6 +56,8 @@ class Diagnostics(NamedTuple):
                                      out of noise has more than 2 ln(number of positions)
     num_hidden           () int32    background pixels that the template covers in every image
     at_noise_floor       () bool     whether the noise is below what the pixels' precision resolves
+    unseen               (H, W)      whether no image shows a background pixel: those that the template covers,
+                         bool        and those whose weight is zero in all; None: not known
     ===================  ==========  ==========================================================================
     """
 
@@ -65,6 +68,7 @@ class Diagnostics(NamedTuple):
     contrast: jax.Array
     num_hidden: jax.Array
     at_noise_floor: jax.Array
+    unseen: jax.Array | None = None
 
     def __repr__(self) -> str:
         return short_repr(self)
@@ -86,16 +90,17 @@ def diagnose(
     )
     agree = (differences <= jnp.mean(params.noise_scale**2) / num_images) | (runs.elbo == best.elbo)
     others = jnp.where(jnp.isfinite(runs.elbo) & ~agree, runs.elbo, -jnp.inf)
-    counts = params.prior * (num_images + prior_smoothing) - pseudo_counts(params, prior_smoothing)[0]
-    visible = visible_weight(_hidden(counts, params, transforms), num_images)
+    visible = _visible(params, num_images, prior_smoothing, transforms)
+    observed = images.observed[0]
     return Diagnostics(
         best.elbo - jnp.max(others),
         jnp.sum(agree, dtype=jnp.int32),
         num_steps,
         jnp.exp(best.entropy),
         contrast(images, params, hypotheses_of(best.positions, len(transforms)), transforms),
-        jnp.sum((visible == 0) & images.observed[0], dtype=jnp.int32),
+        jnp.sum((visible == 0) & observed, dtype=jnp.int32),
         jnp.all(params.noise_scale**2 <= NEAR_FLOOR * images.least_variance(params.noise_scale)),
+        (visible == 0) | ~observed,
     )
 
 
@@ -144,6 +149,21 @@ def contrast(images: CenteredImages, params: Params, where: Hypotheses, transfor
         sums = jax.ops.segment_sum(shown, where.appearance // len(transforms), len(params.template))
     count, total = sums[:, 0], sums[:, 1]
     return jnp.min(jnp.where(count > 0, total / jnp.where(count > 0, count, 1), jnp.inf))
+
+
+@partial(jit, static_argnames="transforms", is_small=True)
+def covered_always(params: Params, num_images: Any, transforms: tuple[str, ...] = IDENTITY) -> jax.Array:
+    """Which background pixels a template covers in every image, (H, W), as far as parameters tell without smoothing."""
+    params, count = with_all_axes(params), jnp.asarray(num_images, params.prior.dtype)
+    return _visible(params, count, jnp.zeros_like(count), transforms) == 0
+
+
+def _visible(
+    params: Params, num_images: jax.Array, prior_smoothing: jax.Array, transforms: tuple[str, ...]
+) -> jax.Array:
+    """How many images show each background pixel, (H, W), expected; of parameters with all axes."""
+    counts = params.prior * (num_images + prior_smoothing) - pseudo_counts(params, prior_smoothing)[0]
+    return visible_weight(_hidden(counts, params, transforms), num_images)
 
 
 def _hidden(counts: jax.Array, params: Params, transforms: tuple[str, ...]) -> jax.Array:
