@@ -69,17 +69,7 @@ def __dir__() -> list[str]:
 
 def _summary(result: Any) -> Any:
     """The figure of a result, of which notebooks ask; until then nothing of `plots` is imported."""
-    plots = importlib.import_module("jaxem.plots")
-    if callable(plots.summary):
-        return plots.summary(result)
-    best, runs = (result.best, result.runs) if hasattr(result, "best") else (result, None)
-    import jax
-
-    as_transforms = importlib.import_module("jaxem.model.appearances").as_transforms
-    runs = jax.tree.map(lambda leaf: leaf[None], best) if runs is None else runs
-    winner = int(importlib.import_module("jaxem.search.restarts").best_run(runs))
-    first = jax.tree.map(lambda leaf: leaf[:1], best.positions)
-    return plots.summary_figure(None, first, best.params, runs, winner, as_transforms(best.transforms))
+    return importlib.import_module("jaxem.plots").summary(result)
 
 
 _draw_with(_summary)

@@ -10,7 +10,7 @@ import tifffile
 from general_results import COUNT, IMAGE, SIDE, TURNS, drawn, restarts, truth
 
 import jaxem
-from jaxem.cli import app, fitting
+from jaxem.cli import app, claims, fitting
 from jaxem.model.params import disc_support
 
 ROWS, COLUMNS = IMAGE
@@ -68,6 +68,19 @@ def fit(files, frames, *options):
     arguments = ["fit", files / frames, *SHAPE, "--no-test", *options]
     arguments += [] if "--out" in options else ["--out", files / "out"]
     return app.run([str(argument) for argument in arguments])
+
+
+def test_a_picture_to_start_from_is_told_to_the_search_and_not_to_the_test(files, told, found, monkeypatch):
+    tested = []
+    monkeypatch.setattr(claims, "detection_test", lambda *_, **options: tested.append(options) or found[1])
+    monkeypatch.setattr(fitting, "write", lambda frames, found, test, *_: test.result())
+    picture = np.asarray(found[1].best.params.template)[0, ..., 0]
+    np.save(files / "face.npy", picture)
+    options = [*SHAPE, "--init", files / "face.npy", "--out", files / "out", "--quiet"]
+    assert app.run([str(word) for word in ["fit", files / "grey.npy", *options]]) == 0
+    np.testing.assert_array_equal(told[0]["init"], picture)
+    assert len(tested) == 1
+    assert "init" not in tested[0]
 
 
 OF_THE_MODEL = {"num_templates", "absent", "support", "transforms", "boundary", "weights", "fixed"}

@@ -101,3 +101,38 @@ def test_a_search_keeps_the_transforms_of_the_stack_and_little_else():
     compiled = jax.jit(partial(jaxem.fit_restarts, template_shape=(9, 9))).lower(jax.random.key(0), images).compile()
     stack_bytes = 600 * 48 * 48 * 4
     assert 1 <= compiled.memory_analysis().temp_size_in_bytes / stack_bytes < 1.6
+
+
+@pytest.mark.parametrize("dtype", ["widest"], indirect=True)
+def test_a_known_picture_of_the_template_is_where_the_first_start_begins(dtype):
+    truth, images, _ = planted(20)
+    images = images.astype(dtype)
+    picture = np.asarray(truth.template, dtype)
+    options = {"num_restarts": 2, "search": None, "max_iterations": 2, "tolerance": -np.inf}
+    key = jax.random.key(2)
+    plain = jaxem.fit_restarts(key, images, (5, 6), **options)
+    begun = jaxem.fit_restarts(key, images, (5, 6), **options, init=picture)
+    start = jaxem.init_from_variance(images, (5, 6))._replace(template=jnp.asarray(picture))
+    expected = jaxem.fit(images, start, max_iterations=2, tolerance=-np.inf)
+    np.testing.assert_allclose(begun.runs.elbo[0], expected.elbo, rtol=1e-6)
+    np.testing.assert_allclose(begun.runs.params.template[0], expected.params.template, atol=1e-4)
+    np.testing.assert_allclose(begun.runs.elbo[1], plain.runs.elbo[1], rtol=1e-6)
+    assert begun.best.elbo > plain.best.elbo + 10
+
+    search = jaxem.Search(annealing_steps=6, prior_annealing_steps=0, num_trials=0, num_recentrings=0)
+    found = jaxem.fit_restarts(key, images, (5, 6), num_restarts=1, search=search, init=picture)
+    after_six = jaxem.fit(images, start, schedule=jaxem.annealing(6, start=1, prior_steps=0), max_iterations=0)
+    np.testing.assert_allclose(found.stages.elbo[0], after_six.elbo, rtol=1e-6)
+
+
+def test_what_is_no_picture_of_the_template():
+    _, images, _ = planted(5)
+    find = partial(jaxem.fit_restarts, jax.random.key(0), images, (5, 6))
+    with pytest.raises(ValueError, match=r"init must have the template's shape \(5, 6\), but has \(6, 5\)"):
+        find(init=np.zeros((6, 5)))
+    with pytest.raises(ValueError, match="init must be finite"):
+        find(init=np.full((5, 6), np.nan))
+    with pytest.raises(ValueError, match="init starts from a template, but `fixed` holds the template itself"):
+        find(init=np.zeros((5, 6)), fixed={"template": np.zeros((5, 6))})
+    with pytest.raises(TypeError, match="init must be"):
+        find(init="face.png")

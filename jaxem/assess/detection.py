@@ -28,7 +28,8 @@ from jaxem.ops.validation import as_key
 from jaxem.ops.windows import Shape
 from jaxem.runtime.compilation import jit
 from jaxem.runtime.errors import ArgumentValueError
-from jaxem.search.restarts import DEFAULT_SEARCH, as_num_restarts, as_task, find_best, starting_points
+from jaxem.search.restarts import DEFAULT_SEARCH, as_num_restarts, as_task, find_best
+from jaxem.search.starting import starting_points
 from jaxem.search.strategy import Search
 from jaxem.search.structure import Structure
 from jaxem.solvers.options import EMOptions

@@ -21,6 +21,8 @@ from jaxem.search.restarts import DEFAULT_SEARCH, Restarts
 
 # Of so few pixels the test takes less time than compiling it does, and is made beside the search.
 FEW_PIXELS = 2**22
+# What the search alone is told: a picture of the template may come from the frames that the test is made with.
+OF_THE_SEARCH = ("init",)
 TEST_KEY = 1  # what the key of the search is folded with for the test
 SMALL_P_VALUE = 0.2  # above which it would be wrong to say that more frames may show something
 
@@ -109,7 +111,7 @@ def start_test(frames: FittedFrames) -> TestRun | None:
             frames.images,
             request.template_shape,
             **search_options(request),
-            **frames.model,
+            **{name: value for name, value in frames.model.items() if name not in OF_THE_SEARCH},
         )
         host: DetectionTest = jax.device_get(jax.block_until_ready(found))
         return host

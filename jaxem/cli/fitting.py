@@ -68,7 +68,7 @@ def fit(choice: FrameChoice, request: FitRequest, out: Path, reporting: Reportin
     model = model_options(request, choice, observed)
     cache_compiled_programs()
     with choose_display(reporting, len(images)) as display:
-        note_frames(observed, choice, display, *only_place(request, images.shape[1:3]))
+        note_frames(observed, choice, display)
         looked = look_before(observed, request, display)
         model = looked.model(model)
         fingerprint = {} if reporting.checkpoint is None else fingerprint_of(images, request, model)
@@ -89,13 +89,6 @@ def fit(choice: FrameChoice, request: FitRequest, out: Path, reporting: Reportin
         frames = FittedFrames(looked, request, looked.model(model), choice.source)
         report = write(frames, found, test or start_test(frames), out, display)
     return exit_code(report)
-
-
-def only_place(request: FitRequest, image_shape: tuple[int, ...]) -> list[str]:
-    """That there is nothing to look for, where a template fills the frame."""
-    if request.template_shape != tuple(image_shape) or request.wrap:
-        return []
-    return ["the template is as large as the frames, so there is only one place for it: their mean is what is found"]
 
 
 def check_numbers(request: FitRequest) -> None:

@@ -108,11 +108,11 @@ def expect_several(images: np.ndarray) -> None:
         )
 
 
-def note_frames(observed: Observed, choice: FrameChoice, display: Display, *more: str) -> None:
+def note_frames(observed: Observed, choice: FrameChoice, display: Display) -> None:
     """What was read, and how."""
     images, weights, part = observed
     words = describe_observed(images, weights, choice.source)
-    notes = [*part.notes, *more]
+    notes = list(part.notes)
     lines = [words, *(f"note: {note}" for note in notes)]
     display.note("frames", *lines, shape=list(images.shape), dtype=str(images.dtype), notes=notes)
 

@@ -25,7 +25,7 @@ from jaxem.runtime.errors import ArgumentValueError, CheckpointError
 
 DIGEST_LENGTH = 16  # hexadecimal digits
 AFTERWARDS = ("test",)  # options of what is done with what was found
-WITH_CONTENTS = ("weights", "support", "fixed")  # options of the model that files may hold
+WITH_CONTENTS = ("weights", "support", "fixed", "init")  # options of the model that files may hold
 
 
 def choose_display(reporting: Reporting, num_images: int) -> Display:

@@ -40,6 +40,7 @@ def model_options(request: FitRequest, choice: FrameChoice, observed: Observed) 
         "support": _support(request),
         "weights": observed.weights,
         "fixed": _all_fixed(request, choice, observed) or None,
+        "init": None if request.init is None else _init(request, choice, observed),
     }
     return {name: value for name, value in options.items() if value is not None}
 
@@ -104,6 +105,17 @@ def _fixed(name: str, value: str, request: FitRequest, choice: FrameChoice, obse
     if name == "absent" and not 0 <= array < 1:
         raise ArgumentValueError("fixed", f"must be at least 0 and below 1 where it is a share, but is {words}.")
     return array
+
+
+def _init(request: FitRequest, choice: FrameChoice, observed: Observed) -> np.ndarray:
+    """A picture of the template, in its shape."""
+    path = str(request.init)
+    place = f"{path}::template" if is_result(Path(path)) else path
+    array = _read(place, "init", grey=choice.grey or DEFAULT_GREY, colour=choice.colour)
+    array = _shaped(array, _shape_of("template", request, observed.images.shape[1:]), "init", path)
+    if not np.isfinite(array).all():
+        raise ArgumentValueError("init", f"must be of finite numbers, but {path} is not.")
+    return array.astype(np.result_type(array, np.float32))
 
 
 def _shape_of(name: str, request: FitRequest, image_shape: tuple[int, ...]) -> tuple[int, ...]:

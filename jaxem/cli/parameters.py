@@ -162,6 +162,15 @@ FixOption = Annotated[
         "background=found/result.npz; noise_scale or absent, from a file or a number. May be repeated.",
     ),
 ]
+InitOption = Annotated[
+    str | None,
+    typer.Option(
+        "--init",
+        metavar="FILE",
+        help="A picture of the template to start from, of its size and in the frames' pixel values, or an earlier "
+        "result; other starts are tried as well.",
+    ),
+]
 
 ModelOption = Annotated[
     Path, typer.Option(metavar="RESULT", help="The result.npz of jaxem fit, or what jaxem.save wrote.")

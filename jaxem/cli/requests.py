@@ -64,6 +64,7 @@ class FitRequest:
     wrap: bool = False
     support: str | None = None  # "disc" or a file
     fixed: tuple[tuple[str, str], ...] = ()  # a field of `Params`, and a file or a number
+    init: str | None = None  # a file
     exclude_odd: bool = False
     mask_hot: bool = False
     test: bool = True  # whether there is a template at all

@@ -29,10 +29,10 @@ from jaxem.search.restarts import (
     as_num_restarts,
     as_task,
     keep_best,
-    starting_points,
     steps_of_plain_runs,
 )
 from jaxem.search.stages import SearchProgress, SearchState, Stage, StagedSearch, Starts
+from jaxem.search.starting import starting_points
 from jaxem.search.strategy import Search, conclude, plan_stages
 from jaxem.search.structure import Structure
 from jaxem.search.tasks import SearchTasks, run_plain
@@ -67,6 +67,7 @@ def fit_restarts_parallel(
     frame_weights: Any = None,
     transforms: Any = IDENTITY,
     fixed: Mapping[str, Any] | None = None,
+    init: Any = None,
 ) -> Restarts:
     """`jaxem.fit_restarts` on all cores of a CPU, one start a core at a time; not to be traced.
 
@@ -98,6 +99,7 @@ def fit_restarts_parallel(
         frame_weights: of the images.
         transforms: that a template may be under.
         fixed: what is known.
+        init: a picture of the template to start from.
 
     Returns:
         `Restarts` of NumPy arrays: those of `fit_restarts`, whatever the number of cores.
@@ -132,6 +134,7 @@ def fit_restarts_parallel(
         frame_weights=frame_weights,
         transforms=transforms,
         fixed=fixed,
+        init=init,
     )
     frames = jax.device_put(frames)  # jnp.asarray would copy them twice
     if num_threads is None:

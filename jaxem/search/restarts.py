@@ -16,23 +16,19 @@ from jax import lax
 
 from jaxem.model.appearances import IDENTITY, as_transforms
 from jaxem.model.frames import Frames, as_frames
-from jaxem.model.params import Params, with_mean_outside
 from jaxem.model.workspace import Workspace, make_workspace
 from jaxem.ops.derivatives import forward_only
 from jaxem.ops.printing import html_repr, short_repr, summarized
-from jaxem.ops.trees import entry, set_entry
+from jaxem.ops.trees import entry
 from jaxem.ops.validation import as_key
 from jaxem.ops.windows import Shape
 from jaxem.runtime.arguments import as_count
 from jaxem.runtime.compilation import jit
 from jaxem.runtime.errors import ArgumentTypeError
 from jaxem.runtime.remarks import Grade, Remark
-from jaxem.search.comparison import FEW_IMAGES
-from jaxem.search.crops import find_crops, mean_crop_params
-from jaxem.search.initialization import draw_params, read_off
-from jaxem.search.splitting import split_params
 from jaxem.search.stage_record import StageRecord
 from jaxem.search.stages import Starts
+from jaxem.search.starting import starting_points
 from jaxem.search.strategy import Search, run_search
 from jaxem.search.structure import Structure, as_structure
 from jaxem.solvers.diagnostics import Diagnostics, diagnose, remarks
@@ -115,6 +111,7 @@ def fit_restarts(
     frame_weights: Any = None,
     transforms: Any = IDENTITY,
     fixed: Mapping[str, Any] | None = None,
+    init: Any = None,
 ) -> Restarts:
     """Look for the parameters of the highest objective, from several starting points.
 
@@ -145,6 +142,8 @@ def fit_restarts(
         transforms: that a template may be under, as for `fit` (static).
         fixed: fields of `Params` that are known, with their values, such as ``{"background": pixels}``. Noise that is
             not known is looked for as one number, also of channels; go on with `fit` for one a channel.
+        init: a picture of the template to start from, in the shape that `Params.template` will have, pixel values. The
+            first start has it and is not annealed, which would forget it; others are made as ever, and the best wins.
 
     Returns:
         `Restarts`; its `warnings()` are reasons to doubt it.
@@ -183,6 +182,7 @@ def fit_restarts(
         frame_weights=frame_weights,
         transforms=transforms,
         fixed=fixed,
+        init=init,
     )
     return _fit_restarts(
         key, frames, structure, options, num_restarts=num_restarts, group_size=group_size, search=search
@@ -201,6 +201,7 @@ def as_task(
     frame_weights: Any = None,
     transforms: Any = IDENTITY,
     fixed: Mapping[str, Any] | None = None,
+    init: Any = None,
     **options: Any,
 ) -> tuple[Frames, Structure, EMOptions]:
     """What `fit_restarts` is given, checked: the images, what to look for in them, and how."""
@@ -214,6 +215,7 @@ def as_task(
         transforms=names,
         boundary=boundary,
         fixed=fixed,
+        init=init,
     )
     return frames, structure, em_options(frames.pixels, transforms=names, fixed=structure.fixed, **options)
 
@@ -240,36 +242,6 @@ def _fit_restarts(
     workspace = make_workspace(frames, options.batch_size)
     starts = starting_points(key, num_restarts, workspace, structure, search)
     return forward_only("fit_restarts", find_best(workspace, starts, group_size, search, options))
-
-
-def starting_points(
-    key: jax.Array, num_restarts: int, workspace: Workspace, structure: Structure, search: Search | None
-) -> Starts:
-    """So many, stacked along a leading axis; of a search the first is read off the images."""
-    images = workspace.images
-    blank = structure.blank(images.frames.pixels)
-
-    def draw(key: jax.Array) -> Params:
-        return structure.with_known(with_mean_outside(draw_params(key, workspace.moments, blank), images))
-
-    drawn = jax.vmap(draw)(jax.random.split(key, num_restarts))
-    if search is None:
-        return Starts(drawn, structure)
-    read = with_mean_outside(read_off(images.frames, blank), images)
-    if structure.num_templates > 1:  # which one place cannot tell apart
-        read = read._replace(template=drawn.template[0])
-    starts = set_entry(drawn, 0, structure.with_known(read))
-    crops = find_crops(images, blank, search.crops_each_for(images.frames.num_images))
-    if num_restarts > 1 and structure.num_templates == structure.num_transforms == 1:
-        second = structure.with_known(
-            with_mean_outside(mean_crop_params(images, workspace.totals, crops, blank), images)
-        )
-        starts = set_entry(starts, 1, second)
-    if not search.splits or structure.num_templates > 1 or images.frames.num_images <= FEW_IMAGES:
-        return Starts(starts, structure, crops)
-    split, is_split = split_params(images, workspace.totals, crops, blank)
-    known = jax.vmap(lambda params: structure.with_known(with_mean_outside(params, images)))
-    return Starts(starts, structure, crops, known(split), is_split)
 
 
 def find_best(

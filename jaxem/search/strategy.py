@@ -126,7 +126,8 @@ def plan_stages(search: Search, num_images: int, starts: Starts, options: EMOpti
     num_pairs = structure.num_templates * (structure.num_templates - 1)
     num_reseedings = min(search.num_reseedings, num_pairs)
     plan = [
-        (StageKind.ANNEAL, 0, of_estimate, 0),  # the first start is read off the images
+        # The first start is read off the images, or has a template that is given, which heat would only destroy.
+        (StageKind.ANNEAL, 0, of_estimate if structure.init is None else untempered, 0),
         *[(StageKind.ANNEAL, number, of_random, 0) for number in range(1, starts.num_starts)],
         *[(StageKind.TRIAL, number, of_trial, 0) for number in range(num_trials)],
         *[(StageKind.REINITIALIZE, 0, untempered, 0)] * (num_trials > 0),

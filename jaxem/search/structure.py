@@ -40,6 +40,7 @@ class Structure:
     goes_round      whether windows go round the edges (static)
     opacity         the support, (h, w) or (M, h, w); None: a full rectangle
     known           values of the fields that are known, by their names
+    init            a template to start from, in the shape of `Params.template`; None: nothing is known of it
     ==============  ================================================================================
     """
 
@@ -50,6 +51,7 @@ class Structure:
     goes_round: bool = False
     opacity: jax.Array | None = None
     known: Mapping[str, jax.Array] | None = None
+    init: jax.Array | None = None
 
     @property
     def fixed(self) -> tuple[str, ...]:
@@ -87,7 +89,7 @@ class Structure:
 
 jax.tree_util.register_dataclass(
     Structure,
-    data_fields=["opacity", "known"],
+    data_fields=["opacity", "known", "init"],
     meta_fields=["template_shape", "num_templates", "has_absent", "num_transforms", "goes_round"],
 )
 
@@ -102,6 +104,7 @@ def as_structure(
     transforms: tuple[str, ...] = IDENTITY,
     boundary: str = "inside",
     fixed: Mapping[str, Any] | None = None,
+    init: Any = None,
 ) -> Structure:
     """The structure, checked against the images and itself.
 
@@ -137,7 +140,19 @@ def as_structure(
         if value.shape not in shapes:
             expected = " or ".join(str(shape) for shape in dict.fromkeys(shapes))
             raise ArgumentValueError(f"fixed[{name!r}]", f"must have shape {expected}, but has shape {value.shape}.")
-    return structure
+    return structure if init is None else replace(structure, init=_as_init(init, unknown.template, known))
+
+
+def _as_init(init: Any, template: jax.Array, known: Mapping[str, jax.Array]) -> jax.Array:
+    """A picture of the template, or of each, checked."""
+    if "template" in known:
+        raise ArgumentValueError("init", "starts from a template, but `fixed` holds the template itself; give one.")
+    array = as_real_array("init", init)
+    if array.shape != template.shape:
+        raise ArgumentValueError("init", f"must have the template's shape {template.shape}, but has {array.shape}.")
+    if not isinstance(array, jax.core.Tracer) and not np.isfinite(np.asarray(array)).all():
+        raise ArgumentValueError("init", "must be finite.")
+    return jnp.asarray(array, template.dtype)
 
 
 def _as_known(fixed: Any, dtype: Any) -> dict[str, jax.Array]:
