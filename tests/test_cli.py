@@ -9,10 +9,12 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import imageio.v3 as imageio
 import numpy as np
 import pytest
+from PIL import Image
 
 from jaxem import Status
 from jaxem.cli import app, fitting
@@ -86,6 +88,12 @@ def test_demo(tmp_path, capfd):
     text = capfd.readouterr().out
     assert "100.0 % exactly right" in text
     assert "0.00 % of the range (rms) from the mean at the true places" in text
+    shown = Path(__file__).parent.parent / "docs" / "demo.png"  # README's picture is what this command writes
+    with Image.open(shown) as picture, Image.open(out / "figure.png") as now:
+        assert picture.size == now.size
+        said = [re.sub(r"[0-9.]+", "#", one.info["Description"]) for one in (picture, now)]
+        assert said[0] == said[1]
+        assert said[0].count(";") >= 7
 
 
 def test_every_option_of_fit_reaches_the_fit(demo, tmp_path, capfd):

@@ -1,6 +1,8 @@
 """Figures: every kind of result can be drawn, nothing is in the way of anything, and what is drawn is so."""
 
 import itertools
+import re
+from pathlib import Path
 
 import jax
 import numpy as np
@@ -9,6 +11,7 @@ from matplotlib import _pylab_helpers
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.transforms import Bbox
+from PIL import Image
 from planted_results import COUNT, planted
 from problems import random_params, sample
 
@@ -17,8 +20,10 @@ from jaxem import plots
 from jaxem.plots.contents import contents_of
 from jaxem.plots.pictures import as_picture
 from jaxem.plots.searches import stage_points
+from jaxem.plots.writing import described
 from jaxem.search.stages import StageKind
 
+DOCS = Path(__file__).parent.parent / "docs"
 TURNS = ("identity", "rot90", "rot180", "rot270")
 CASES = {
     "grey": ((9, 11), (3, 4), {}),
@@ -354,6 +359,27 @@ def test_files_say_what_is_in_them(grey, tmp_path):
         plots.write_figure(figure, path, dots_per_inch=30)
         assert b"frame 0 without noise; " in path.read_bytes().replace(b"\\n", b"") or suffix == "pdf"
         assert path.stat().st_size > 1000
+
+
+def test_the_pictures_of_the_page_are_of_the_layout_that_is_drawn_now(grey, signal):
+    page = (DOCS / "pictures.md").read_text()
+    pictures = sorted((DOCS / "pictures").glob("*.png"))
+    assert {f"pictures/{path.name}" for path in pictures} == set(re.findall(r"\((pictures/.*?)\)", page))
+    assert len(pictures) == 5
+    said = {}
+    for path in pictures:
+        assert path.stat().st_size < 150_000, path
+        with Image.open(path) as picture:
+            said[path.stem] = kinds_of(picture.info["Description"])
+    expected = kinds_of(described(plots.summary(*grey)))
+    assert said["folder"] | {"standard error of the template, median"} == expected
+    assert said["signals"] == kinds_of(described(plots.summary(*signal)))
+
+
+def kinds_of(description):
+    """What panels there are, by what does not depend on the data."""
+    titles = (re.sub(r"( \(.*\))|[0-9.]+( x [0-9]+)?", "#", title) for title in description.split("; "))
+    return {re.sub(r"[#, ]+standard error #$|#$", "", title).strip().removesuffix(",") for title in titles}
 
 
 def test_every_kind_of_stage_has_a_look_of_its_own():

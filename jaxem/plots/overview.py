@@ -22,7 +22,7 @@ from jaxem.plots.templates import template, template_error
 from jaxem.runtime.text import plural
 
 MOST_SHOWN = 12  # templates
-ALL_ALIKE = 1.05  # times the smallest standard error that the largest may be
+ALL_ALIKE = 1.25  # times the smallest standard error that the largest may be
 
 
 def summary(result: Result, images: Any = None, *, number: int | None = None) -> Figure:
@@ -151,6 +151,9 @@ def _title(contents: Contents) -> str:
         words += f"; contrast {contrast:.3g}" if contrast < 1000 else f"; contrast {contrast:.0f}"
         p_value = float(contents.assessment.test.p_value)
         words += "" if np.isnan(p_value) else f"; p = {p_value:.2g}"
+    errors = contents.template_errors()
+    if errors is not None and len(errors) > 1:
+        words += f"; standard error of a template's pixel {np.nanmedian(errors):.2g} (median)"
     if len(contents.transforms) == 1:
         return words
     by_transform = np.asarray(contents.params.prior).reshape(-1, len(contents.transforms), contents.priors[0].size)
