@@ -10,7 +10,7 @@ import numpy as np
 
 from jaxem.model.appearances import IDENTITY
 from jaxem.model.params import Params, Positions, Posterior
-from jaxem.ops.validation import as_real_array, expect_shape, floating
+from jaxem.ops.validation import as_real_array, expect_shape, floating, is_on_host
 from jaxem.ops.windows import Shape, positions_shape
 from jaxem.runtime.arguments import as_names, as_template_shape
 from jaxem.runtime.errors import ArgumentTypeError, ArgumentValueError
@@ -70,10 +70,10 @@ def _remedy(params: Any) -> str:
 
 
 def _expect_not_negative(given: Params) -> None:
-    """Raise where noise or probabilities are below zero, as far as can be seen before tracing."""
+    """Raise where noise or probabilities are below zero, as far as can be seen without waiting for a device."""
     for name in ("noise_scale", "prior", "absent"):
         values = getattr(given, name)
-        if values is not None and not isinstance(values, jax.core.Tracer) and np.any(np.asarray(values) < 0):
+        if values is not None and is_on_host(values) and np.any(np.asarray(values) < 0):
             meaning = "a standard deviation" if name == "noise_scale" else "probabilities"
             lowest = float(np.nanmin(np.asarray(values)))
             raise ArgumentValueError(f"params.{name}", f"must not be negative ({meaning}), but is {lowest:g}.")

@@ -58,7 +58,7 @@ def expect_finite(images: Any, weights: Any, frame_weights: Any) -> None:
     """
     if any(isinstance(array, jax.core.Tracer) for array in (images, weights, frame_weights)):
         return
-    if isinstance(images, jax.Array) and not _is_host_memory(images):
+    if not is_on_host(images):
         with jax.ensure_compile_time_eval():
             bad = np.asarray(jax.jit(_count_bad_pixels)(images, weights, frame_weights))
     else:
@@ -98,8 +98,14 @@ def _count_bad_pixels(pixels: Any, weights: Any, frame_weights: Any) -> Any:
     return count if frame_weights is None else numpy.where(frame_weights > 0, count, 0)
 
 
+def is_on_host(array: Any) -> bool:
+    """Whether NumPy can look at an array where it is, without a copy or a wait for a device."""
+    if isinstance(array, jax.core.Tracer):
+        return False
+    return not isinstance(array, jax.Array) or _is_host_memory(array)
+
+
 def _is_host_memory(array: jax.Array) -> bool:
-    """Whether NumPy can look at an array where it is."""
     return array.is_fully_addressable and [device.platform for device in array.devices()] == ["cpu"]
 
 
