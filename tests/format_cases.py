@@ -147,7 +147,9 @@ def axes(folder: Path) -> Iterator[Case]:
     both = np.stack([DEEP, OTHER], axis=1)
     tifffile.imwrite(folder / "two.tif", both, imagej=True, metadata={"axes": "TCYX"})
     yield case(
-        "ImageJ, two channels", folder / "two.tif", "6 times x 2 channels in turn; take one with --channel 0 or 1"
+        "ImageJ, two channels",
+        folder / "two.tif",
+        "alternates between 2 channels .6 times x 2 channels.; take one with --channel 0 or 1",
     )
     yield case("the second of them", folder / "two.tif", OTHER, channel=1)
     yield case("every second frame", folder / "two.tif", DEEP, "the frames are the times", every=2)
@@ -162,7 +164,7 @@ def axes(folder: Path) -> Iterator[Case]:
     tifffile.imwrite(folder / "one.tif", both[:, :1], imagej=True, metadata={"axes": "TCYX"})
     yield case("ImageJ, one channel", folder / "one.tif", DEEP)
     last = ome(folder, "last.ome.tif", np.concatenate([DEEP, OTHER]), "XYZTC", C=2, Z=1, T=6)
-    yield case("OME, channel by channel", last, "2 channels x 6 times in turn")
+    yield case("OME, channel by channel", last, "alternates between 2 channels .2 channels x 6 times")
     yield case("the second of them", last, OTHER, channel=1)
     first = ome(folder, "first.ome.tif", both.reshape(12, 8, 10), "XYCZT", C=2, Z=1, T=6)
     yield case("OME, channels in turn", first, OTHER, channel=1)
@@ -176,7 +178,7 @@ def axes(folder: Path) -> Iterator[Case]:
         for frame in both.reshape(12, 8, 10):
             told = "SI.LINE_FORMAT_VERSION = 1\nSI.hChannels.channelSave = [1;3]\nSI.hChannels.channelsActive = [1;3]"
             tiff.write(frame, photometric="minisblack", software=told, metadata=None)
-    yield case("ScanImage, two channels", folder / "scan.tif", "channels in turn")
+    yield case("ScanImage, two channels", folder / "scan.tif", "alternates between 2 channels")
     yield case("the second of them", folder / "scan.tif", OTHER, channel=1)
 
 
@@ -340,14 +342,14 @@ def last_axis(folder: Path) -> Iterator[Case]:
     with h5py.File(folder / "ilastik.h5", "w") as file:
         file["stack"] = np.stack([DEEP, OTHER], axis=-1)
         file["stack"].attrs["axistags"] = json.dumps({"axes": [{"key": key} for key in "tyxc"]})
-    yield case("ilastik", folder / "ilastik.h5", "times x 2 channels in turn")
+    yield case("ilastik", folder / "ilastik.h5", "times x 2 channels")
     yield case("the second channel", folder / "ilastik.h5", OTHER, channel=1)
     group = zarr.open_group(folder / "ome.zarr", mode="w", zarr_format=2)
     group.create_array("0", data=np.stack([DEEP, OTHER], 1)[:, :, None], chunks=(1, 1, 1, 8, 10))
     group.create_array("1", data=DEEP[:, None, None, ::2, ::2])
     datasets = [{"path": "0"}, {"path": "1"}]
     group.attrs["multiscales"] = [{"axes": [{"name": name} for name in "tczyx"], "datasets": datasets}]
-    yield case("OME-Zarr", folder / "ome.zarr", "6 times x 2 channels in turn")
+    yield case("OME-Zarr", folder / "ome.zarr", "6 times x 2 channels")
     yield case("its second channel", folder / "ome.zarr", OTHER, "the finest of 2 resolutions", channel=1)
     array = zarr.create_array(
         folder / "named.zarr", data=np.moveaxis(DEEP, 0, -1), dimension_names=["y", "x", "t"], zarr_format=3
@@ -359,14 +361,18 @@ def last_axis(folder: Path) -> Iterator[Case]:
 def one_picture(folder: Path) -> Iterator[Case]:
     """A picture where a stack is wanted."""
     np.save(folder / "rgb.npy", COLOUR[0])
-    yield case("one colour picture", folder / "rgb.npy", "one colour picture")
+    yield case("one colour picture", folder / "rgb.npy", "looks like one colour picture")
     np.savez(folder / "rgb.npz", COLOUR[0])
-    yield case("the same in .npz", folder / "rgb.npz", "one colour picture")
+    yield case("the same in .npz", folder / "rgb.npz", "looks like one colour picture")
     with h5py.File(folder / "rgba.h5", "w") as file:
         file["picture"] = np.concatenate([COLOUR[0], COLOUR[0, ..., :1]], axis=-1)
-    yield case("the same with transparency", folder / "rgba.h5", "one colour picture")
+    yield case("the same with transparency", folder / "rgba.h5", "looks like one colour picture")
     np.save(folder / "flat.npy", GREY[0])
-    yield case("signals, or one frame", folder / "flat.npy", r"x\[None\], and signals .K, W. as x\[:, None, :\]")
+    yield case(
+        "signals, or one frame",
+        folder / "flat.npy",
+        r"8 signals of length 10, save the array x as x\[:, None, :\]; one frame as x\[None\]",
+    )
     np.save(folder / "narrow.npy", GREY[..., :3, None])
     yield case("frames three pixels wide", folder / "narrow.npy", GREY[..., :3])
 

@@ -157,7 +157,7 @@ def wrong(tmp_path):
         "too large in one word": ([good, "--out", out, "--template-shape", "40x50"], r"--template-shape .*\(40, 50\)"),
         "text for a shape": (
             [good, "--template-shape", "a", "b", "--out", out],
-            "--template-shape must be two whole numbers as in 60 40, but is 'a b'",
+            "--template-shape must be two whole numbers, height and width, as in 60 40, but is 'a b'",
         ),
         "no restarts": ([good, *shape, "--out", out, "--restarts", "0"], "--restarts must be at least 1, but is 0"),
         "smoothing": ([good, *shape, "--out", out, "--prior-smoothing", "-1"], "--prior-smoothing .*at least 0.*-1"),
@@ -181,7 +181,7 @@ def wrong(tmp_path):
             "--quiet and --json exclude each other; choose one.",
         ),
         "resume alone": ([good, *shape, "--out", out, "--resume"], "--resume needs --checkpoint DIR"),
-        "one frame": ([tmp_path / "one.npy", *shape, "--out", out], "FRAMES: this is one frame alone"),
+        "one frame": ([tmp_path / "one.npy", *shape, "--out", out], "FRAMES: .*one.npy is one frame alone"),
         "several with a folder": (
             [good, tmp_path / "empty", *shape, "--out", out],
             "FRAMES: .*empty is a folder; give",
@@ -204,7 +204,10 @@ def wrong(tmp_path):
             [good, *shape, "--out", out, "--channel", "1"],
             "--channel is 1, but .*one channel alone",
         ),
-        "signals": ([tmp_path / "flat.npy", *shape, "--out", out], r"FRAMES: .*signals \(K, W\) as x\[:, None, :\]"),
+        "signals": (
+            [tmp_path / "flat.npy", *shape, "--out", out],
+            r"FRAMES: .*30 signals of length 12, save the array x as x\[:, None, :\]",
+        ),
         "nothing read first": ([tmp_path / "nothing", *shape, "--out", tmp_path / "file"], "--out: cannot write"),
         "checkpoints in the way": (
             [good, *shape, "--out", out, "--checkpoint", tmp_path / "file"],

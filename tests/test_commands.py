@@ -411,7 +411,10 @@ def wrong(files, name):
             ["locate", frames, "--model", files / "old.npz", "--out", out],
             "--model: .*no array named jaxem",
         ),
-        "frames as model": (["locate", frames, "--model", frames, "--out", out], "--model: .*damaged or no .npz"),
+        "frames as model": (
+            ["locate", frames, "--model", frames, "--out", out],
+            "--model: .*frames.npy is no result; give",
+        ),
         "other result": (
             ["locate", frames, "--model", files / "places.npz", "--out", out],
             "--model: .*places.npz holds Positions, and what is needed is Report or Restarts or Fit or Params",
@@ -419,22 +422,31 @@ def wrong(files, name):
         "many results": (["locate", frames, "--model", files / "many.npz", "--out", out], "--model: .*many results"),
         "other size": (
             ["locate", files / "small.npy", "--model", model, "--out", out],
-            "FRAMES: these are 10 x 12, but .*model.npz was found in frames of 20 x 24; give",
+            "FRAMES: .*small.npy has frames of 10 x 12, but .*model.npz .* of 20 x 24; give frames of that size.$",
         ),
         "no frames": (["locate", files / "none", "--model", model, "--out", out], "FRAMES: .*none does not exist"),
         "no place": ([*locate[:-1], frames], "--out: cannot write to .*frames.npy"),
         "crop text": ([*locate, "--crop", "a", "0", "1", "2"], "--crop must be four whole numbers as in .*'a 0 1 2'"),
         "crop outside": ([*locate, "--crop", "0", "0", "21", "2"], "--crop must lie within the frames"),
         "half a crop": ([*locate, "--crop", "0", "0"], "--crop"),
-        "frames text": ([*locate, "--frames", "x"], "--frames must be FIRST:LAST as in 10:200, but is 'x'"),
+        "frames text": (
+            [*locate, "--frames", "x"],
+            "--frames must be FIRST:LAST, the last left out, as in .*, but is 'x'",
+        ),
         "one number": ([*locate, "--frames", "7"], "--frames must be FIRST:LAST"),
-        "frames outside": ([*locate, "--frames", "50:"], "FRAMES: .*holds 12 frames, and none of them lies in 50:"),
+        "frames outside": (
+            [*locate, "--frames", "50:"],
+            "--frames 50: takes none of the 12 frames of .*, which are numbered 0 to 11",
+        ),
         "every": ([*locate, "--every", "0"], "--every must be a whole number of at least 1, but is 0"),
         "every text": ([*locate, "--every", "x"], "--every.*'x' is not a whole number"),
         "grey": ([*locate, "--grey", "pink"], "--grey must be one of luma, .*'pink'"),
         "restore over frames": ([*restore, "--out", frames], "--out: .*frames.npy is where the frames are"),
         "restore among others": ([*restore, "--out", files / "full"], "--out: .*full holds other frames.*other.png"),
-        "restore to a form": ([*restore, "--out", files / "x.bmp"], "--out: .*x.bmp ends in none of .tif"),
+        "restore to a form": (
+            [*restore, "--out", files / "x.bmp"],
+            "--out: .*x.bmp must end in .tif, .* or be a folder",
+        ),
         "restore to a folder": ([*restore, "--out", files / "folder.npy"], "folder.npy is a folder; give the name of"),
         "restore to a file": ([*restore, "--out", model / "x"], "--out: cannot write to .*model.npz/x"),
         "fps": ([*restore, "--out", files / "x.mp4", "--fps", "0"], "--fps must be above 0 and at most 1000, but is 0"),
@@ -452,11 +464,11 @@ def wrong(files, name):
         "plot to a form": (["plot", model, "--out", files / "x.bmp"], "--out must end in .png, .pdf, .svg"),
         "a result as frames": (
             ["info", model],
-            "FRAMES: .*model.npz is a result and holds no frames; jaxem plot draws",
+            "FRAMES: .*model.npz is a result and holds no frames; give the frames",
         ),
         "plot a frame too many": (
             ["plot", files / "fit.npz", "--out", files / "x.png", "--images", frames, "--frame", "12"],
-            "FRAMES: .*holds 12 frames, and none of the number 12; choose 0 to 11",
+            "--frame is 12, but .* holds 12 frames; choose 0 to 11",
         ),
         "plot a frame of nothing": (
             ["plot", model, "--out", files / "x.png", "--frame", "3"],

@@ -188,17 +188,20 @@ def wrong(files, name):
     np.save(files / "small.npy", np.ones((4, 4)))
     locate = ["locate", frames, "--out", files / "out", "--model"]
     return {
-        "grey frames": (["locate", files / "grey.npy", *locate[2:], model], "FRAMES: .*grey.npy is grey: it holds no"),
+        "grey frames": (
+            ["locate", files / "grey.npy", *locate[2:], model],
+            "FRAMES: .*grey.npy is grey, but .*result.npz was found in frames of 3 channels",
+        ),
         "grey asked for": ([*locate, model, "--grey", "red"], "--grey is of no use here: .*found in colour"),
         "other channels": (
             ["locate", files / "five.npy", *locate[2:], model],
-            "FRAMES: these have 5 channels, but .*result.npz was found in frames of 3",
+            "FRAMES: .* has 5 channels, but .*result.npz was found in frames of 3",
         ),
         "many": ([*locate, files / "many.npz"], "--model: .*many.npz holds many results along a leading axis"),
         "no transforms": ([*locate, files / "grey.npz"], "--model: .*grey.npz does not say how its templates may be"),
         "mask": (
             [*locate, model, "--mask", files / "small.npy"],
-            "--mask must be as large as the frames, 11 x 13, but",
+            "--mask takes pictures as large as the frames, 11 x 13, but",
         ),
         "no room for channels": (
             ["restore", files / "five.npy", "--model", files / "five.npz", "--out", files / "x.png.d" / "y"],

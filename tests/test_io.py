@@ -509,10 +509,10 @@ def bad_frames(tmp_path):
     yield tmp_path / "nowhere", "nowhere does not exist"
     yield tmp_path / "\x1b]red", r"/\?]red does not exist"
     (tmp_path / "empty").mkdir()
-    yield tmp_path / "empty", "holds no pictures; give"
+    yield tmp_path / "empty", "holds no pictures .folders in it are not searched.; give"
     (tmp_path / "movie.xyz").write_bytes(b"?")
     yield tmp_path / "movie.xyz", "neither a folder"
-    yield saved("flat.npy", GREY8[0]), r"\(K, H, W\).*\(5, 7\)"
+    yield saved("flat.npy", GREY8[0]), r"shape \(5, 7\).* \(K, H, W\)"
     yield saved("none.npy", GREY8[:0]), r"no pixels.*\(0, 5, 7\)"
     yield saved("complex.npy", GREY8 * 1j), "real numbers.*complex128"
     yield saved("text.npy", GREY8.astype(str)), "real numbers.*<U"
@@ -685,8 +685,8 @@ def bad_choices(tmp_path):
     stack = in_npy(tmp_path, GREY8)
     folder = in_folder(tmp_path, GREY8)
     for path in (stack, folder, in_video(tmp_path, GREY8)):
-        yield path, {"frames": (12, None)}, "holds 12 frames.*12:.*between 0 and 12"
-        yield path, {"frames": (5, 5)}, "holds 12 frames.*5:5"
+        yield path, {"frames": (12, None)}, "12: takes none of the 12 frames .*numbered 0 to 11"
+        yield path, {"frames": (5, 5)}, "5:5 takes none of the 12 frames"
         yield path, {"crop": (0, 0, 6, 7)}, "5 x 7, but takes 6 x 7 pixels from row 0"
     yield stack, {"crop": (-1, 0, 2, 2)}, "crop must lie within"
     yield stack, {"crop": (0, 0, 0, 2)}, "crop must lie within"
@@ -703,7 +703,7 @@ def bad_choices(tmp_path):
     yield "a\0b", {}, "does not exist|null"
     yield f"{in_npz(tmp_path, GREY8)}::b", {}, "no array b; it holds arr_0"
     yield in_h5(tmp_path, GREY8, "::run/b"), {}, "has no /run/b; beside it there is stack"
-    yield in_h5(tmp_path, GREY8, "::table"), {}, r"stack \(K, H, W\).*\(3, 4\)"
+    yield in_h5(tmp_path, GREY8, "::table"), {}, r"shape \(3, 4\).* \(K, H, W\)"
     yield in_zarr(tmp_path, GREY8, name="::b"), {}, r"no array b; it holds run/stack \[12, 5, 7\], table"
     with h5py.File(tmp_path / "two.h5", "w") as file:
         file["a"], file["b/c"] = GREY8, GREY8

@@ -280,7 +280,7 @@ def wrong(files, name):
         "small mask": (
             "grey.npy",
             mask,
-            r"--mask must be as large as the frames, 11 x 13, but .*given.npy is 4 x 13\.",
+            r"--mask takes pictures as large as the frames, 11 x 13, but .*given.npy is 4 x 13\.",
         ),
         "few masks": ("grey.npy", mask, r"--mask must hold 1 or 24 pictures, but .*given.npy holds 5\."),
         "few of few": ("grey.npy", [*mask, "--every", 2], "--mask must hold 1 or 12 or 24 pictures, but .* holds 5"),
@@ -288,7 +288,11 @@ def wrong(files, name):
         "flat mask": ("grey.npy", mask, r"--mask must be a picture or a stack of them, but .* has shape \(3,\)"),
         "no mask": ("grey.npy", ["--mask", files / "none.png"], "--mask: .*none.png does not exist"),
         "no picture": ("grey.npy", ["--mask", files / "no.png"], "--mask: .*no.png cannot be read as an image"),
-        "support of another shape": ("grey.npy", support, r"--support must be 5 x 5 here, but .*given.npy is 5 x 6\."),
+        "support of another shape": (
+            "grey.npy",
+            support,
+            r"--support must be 5 x 5 for these frames and this template, but .*given.npy is 5 x 6\.",
+        ),
         "empty support": ("grey.npy", support, "--support must leave something of the template, but .* is all zero"),
         "no support": ("grey.npy", ["--support", "circle"], "--support: circle does not exist"),
         "no templates": ("grey.npy", ["--templates", 0], r"--templates must be at least 1, but is 0\."),
@@ -315,12 +319,12 @@ def wrong(files, name):
         "small background": (
             "grey.npy",
             background,
-            "--fix must be as large as the frames, 11 x 13, but background=.*given.npy is 4 x 4",
+            "--fix takes pictures as large as the frames, 11 x 13, but background=.*given.npy is 4 x 4",
         ),
         "grey background": (
             "colour.npy",
             [*background, "--colour"],
-            "--fix must be 11 x 13 x 3 here, but .* is 11 x 13",
+            "--fix must be 11 x 13 x 3 for these frames and this template, but .* is 11 x 13",
         ),
         "prior": (
             "grey.npy",
@@ -330,7 +334,7 @@ def wrong(files, name):
         "prior of another shape": (
             "grey.npy",
             ["--fix", f"prior={files / 'masks.npy'}"],
-            "--fix must be 7 x 9 here, but prior=.* is 24 x 11 x 13",
+            "--fix must be 7 x 9 for these frames and this template, but prior=.* is 24 x 11 x 13",
         ),
         "prior alone": (
             "grey.npy",
@@ -342,7 +346,7 @@ def wrong(files, name):
         "many noises": (
             "grey.npy",
             ["--fix", f"noise_scale={file}"],
-            "--fix must be one number here, but noise_scale=.* is 3",
+            "--fix must be one number for these frames and this template, but noise_scale=.* is 3",
         ),
         "no noise": ("grey.npy", ["--fix", "noise_scale=0"], "--fix must be above zero .* but is noise_scale=0"),
         "negative noise": ("grey.npy", ["--fix", f"noise_scale={file}"], "--fix must be above zero"),
@@ -362,7 +366,7 @@ def wrong(files, name):
             ["--colour", "--template-shape", 12, 5],
             r"is larger than the images \(11, 13\); choose",
         ),
-        "no colour": ("grey.npy", ["--colour"], "FRAMES: .*grey.npy is grey: it holds no colour to keep"),
+        "no colour": ("grey.npy", ["--colour"], "--colour keeps the channels of colour, but .*grey.npy is grey"),
         "colour and grey": (
             "colour.npy",
             ["--colour", "--grey", "red"],
@@ -371,7 +375,7 @@ def wrong(files, name):
         "pixels": (
             "given.npy",
             [],
-            r"FRAMES: .*frame 0 \(counted from 0\) holds NaN \(without --nan-missing\) or infinite pixels",
+            r"FRAMES: .*frame 0 \(counted from 0\) holds NaN; --nan-missing takes such pixels for missing",
         ),
         "all nan": ("given.npy", ["--nan-missing"], "FRAMES: .*given.npy holds nothing but NaN"),
     }[name]

@@ -138,7 +138,7 @@ def plot(result: Path, out: Path, choice: FrameChoice | None, *, overwrite: bool
     model = model_of(best, result, "result")
     check_output_file(out)
     expect_new([out], overwrite)
-    frame = None if choice is None else _read_for(model, replace(choice, nan_missing=True), result).frame(0)
+    frame = None if choice is None else _read_shown(model, choice, result)
     figure = summary(found, frame)
     with output_file(out) as path:
         write_figure(figure, path)
@@ -160,21 +160,42 @@ def _check_speed(fps: float) -> None:
         raise ArgumentValueError("fps", f"must be above 0 and at most {MOST_FRAMES_PER_SECOND}, but is {fps:g}.")
 
 
+def _read_shown(model: Model, choice: FrameChoice, result: Path) -> np.ndarray:
+    """The one frame that was chosen, by its number."""
+    try:
+        return _read_for(model, replace(choice, nan_missing=True), result).frame(0)
+    except FramesError as error:
+        if error.argument != "frames":
+            raise
+        raise ArgumentValueError("number", error.problem) from error
+
+
 def _read_for(model: Model, choice: FrameChoice, path: Path) -> Observed:
     """Frames as the model knows them: in colour where it was found in colour, and of its size."""
     in_colour = model.num_channels is not None
     if in_colour and choice.grey is not None:
         raise ArgumentValueError("grey", f"is of no use here: {path} was found in colour.")
-    observed = read_observed(replace(choice, colour=in_colour))
+    try:
+        observed = read_observed(replace(choice, colour=in_colour))
+    except FramesError as error:
+        if error.argument != "colour":
+            raise
+        problem = (
+            f"{choice.source} is grey, but {path} was found in frames of {model.num_channels} channels; give such."
+        )
+        raise FramesError(problem) from error
     size, expected = observed.images.shape[1:3], np.shape(model.params.background)[:2]
     if size != expected:
+        can_cut = size[0] >= expected[0] and size[1] >= expected[1]
+        or_cut = ", or cut these with --crop" if can_cut else ""
         raise FramesError(
-            f"these are {size[0]} x {size[1]}, but {path} was found in frames of {expected[0]} x {expected[1]}; give "
-            f"frames of that size, or cut them with --crop."
+            f"{choice.source} has frames of {size[0]} x {size[1]}, but {path} was found in frames of {expected[0]} x "
+            f"{expected[1]}; give frames of that size{or_cut}."
         )
     if in_colour and observed.images.shape[3] != model.num_channels:
         raise FramesError(
-            f"these have {observed.images.shape[3]} channels, but {path} was found in frames of {model.num_channels}."
+            f"{choice.source} has {observed.images.shape[3]} channels, but {path} was found in frames of "
+            f"{model.num_channels}; give such frames."
         )
     return observed
 

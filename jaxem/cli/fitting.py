@@ -63,7 +63,7 @@ def fit(choice: FrameChoice, request: FitRequest, out: Path, reporting: Reportin
     check_numbers(request)
     observed = read_observed(choice)
     images = observed.images
-    expect_several(images)
+    expect_several(images, choice)
     as_template_shape(request.template_shape, images.shape[1:3])
     model = model_options(request, choice, observed)
     cache_compiled_programs()

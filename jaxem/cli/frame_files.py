@@ -95,7 +95,7 @@ def read_observed(choice: FrameChoice) -> Observed:
     return Observed(part.images, seen.astype(np.float32), part)
 
 
-def expect_several(images: np.ndarray) -> None:
+def expect_several(images: np.ndarray, choice: FrameChoice) -> None:
     """Refuse a frame that is alone.
 
     Raises:
@@ -103,8 +103,8 @@ def expect_several(images: np.ndarray) -> None:
     """
     if len(images) == 1:
         raise FramesError(
-            "this is one frame alone, in which nothing tells the template from the background; give several, in which "
-            "it is at different places."
+            f"{choice.source} is one frame alone, in which nothing tells the template from the background; give "
+            f"several, in which it is at different places."
         )
 
 
@@ -136,7 +136,7 @@ def cut_like_frames(array: np.ndarray, part: Part, argument: str, name: object, 
     if size != expected:
         words = " or ".join(f"{height} x {width}" for height, width in dict.fromkeys((expected, part.size)))
         given = " x ".join(map(str, size))
-        raise ArgumentValueError(argument, f"must be as large as the frames, {words}, but {name} is {given}.")
+        raise ArgumentValueError(argument, f"takes pictures as large as the frames, {words}, but {name} is {given}.")
     return array
 
 
@@ -200,7 +200,7 @@ def check_frames_output(
         return
     if out.suffix and not out.is_dir():
         known = ", ".join((".tif", ".npy", ".mrc", *VIDEO))
-        raise OutputError(f"{out} ends in none of {known}; a folder's name has no suffix.")
+        raise OutputError(f"{out} must end in {known}, or be a folder, whose name has no suffix.")
     check_output(out)
 
 

@@ -40,7 +40,9 @@ def info(
     if difference is not None:
         as_positive("difference", difference)
         if template_shape is None:
-            raise ArgumentValueError("difference", "needs --template-shape: a larger template needs less of it.")
+            raise ArgumentValueError(
+                "difference", "needs --template-shape, too: how much contrast suffices depends on the size."
+            )
     before = time.monotonic()
     observed = read_observed(choice)
     images = observed.images

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from jaxem.cli.frame_files import DEFAULT_GREY, FileError, Observed, cut_like_frames
-from jaxem.cli.requests import FitRequest, FrameChoice
+from jaxem.cli.requests import NUMBERS, FitRequest, FrameChoice
 from jaxem.io.arrays import read_array
 from jaxem.io.readers.source import FramesError
 from jaxem.io.results import is_result
@@ -20,7 +20,6 @@ from jaxem.runtime.errors import ArgumentValueError
 from jaxem.search.structure import SUM_TOLERANCE
 
 MOST_TEMPLATES = 1000
-NUMBERS = ("noise_scale", "absent")
 
 
 def model_options(request: FitRequest, choice: FrameChoice, observed: Observed) -> dict[str, Any]:
@@ -136,7 +135,9 @@ def _shaped(array: np.ndarray, expected: tuple[int, ...], argument: str, name: o
     if [size for size in array.shape if size > 1] != [size for size in expected if size > 1]:
         shape = " x ".join(map(str, expected)) or "one number"
         given = " x ".join(map(str, array.shape)) or "one number"
-        raise ArgumentValueError(argument, f"must be {shape} here, but {name} is {given}.")
+        raise ArgumentValueError(
+            argument, f"must be {shape} for these frames and this template, but {name} is {given}."
+        )
     return array.reshape(expected)
 
 

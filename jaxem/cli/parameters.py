@@ -65,7 +65,7 @@ def with_pairs(words: Sequence[str]) -> list[str]:
             found += size.groups()
             rest.pop(0)
         elif len(rest) == 1 or any(word.startswith("--") for word in rest[:2]):
-            problem = f"must be two whole numbers as in 60 40, but is {rest[0]!r}."
+            problem = f"must be two whole numbers, height and width, as in 60 40, but is {rest[0]!r}."
             raise ArgumentValueError(SIZES[option], problem)
     return found
 

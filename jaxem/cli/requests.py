@@ -9,6 +9,7 @@ from pathlib import Path
 from jaxem.runtime.errors import ArgumentValueError
 
 FIXABLE = ("background", "template", "prior", "noise_scale", "absent")  # fields of `Params` that may be given
+NUMBERS = ("noise_scale", "absent")  # of these what may be given as a number
 FRAMES_PER_SECOND = 10.0  # of a video
 
 
@@ -107,7 +108,7 @@ def parse_shape(words: tuple[str, str], argument: str = "template_shape") -> tup
         return int(words[0]), int(words[1])
     except ValueError:
         given = " ".join(words)
-        problem = f"must be two whole numbers as in 60 40, but is {given!r}."
+        problem = f"must be two whole numbers, height and width, as in 60 40, but is {given!r}."
         raise ArgumentValueError(argument, problem) from None
 
 
@@ -163,9 +164,9 @@ def parse_fixed(words: Sequence[str]) -> tuple[tuple[str, str], ...]:
     for word in words:
         field, equals, value = word.partition("=")
         if field not in FIXABLE or not equals or not value:
-            known = ", ".join(f"{name}=FILE" for name in FIXABLE)
-            problem = f"must be one of {known}, the last two with a number, too, but is {word!r}."
-            raise ArgumentValueError("fixed", problem)
+            values = {name: "FILE or NUMBER" if name in NUMBERS else "FILE" for name in FIXABLE}
+            known = ", ".join(f"{name}={what}" for name, what in values.items())
+            raise ArgumentValueError("fixed", f"must be one of {known}, but is {word!r}.")
         if field in fixed:
             raise ArgumentValueError("fixed", f"names {field} twice; give it once.")
         fixed[field] = value
@@ -186,5 +187,7 @@ def _parse_range(text: str) -> tuple[int | None, int | None]:
     try:
         first, last = (int(end) if end.strip() else None for end in text.split(":"))
     except ValueError:
-        raise ArgumentValueError("frames", f"must be FIRST:LAST as in 10:200, but is {text!r}.") from None
+        raise ArgumentValueError(
+            "frames", f"must be FIRST:LAST, the last left out, as in 10:21 for frames 10 to 20, but is {text!r}."
+        ) from None
     return first, last

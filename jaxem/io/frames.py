@@ -210,12 +210,12 @@ def _check_numbers(block: np.ndarray, numbers: range, path: Path, nan_missing: b
     bad = (np.isinf(block) if nan_missing else ~np.isfinite(block)).reshape(len(block), -1).any(axis=1)
     if bad.any():
         number = numbers[int(bad.argmax())]
-        raise FramesError(f"{path}: frame {number} (counted from 0) {not_finite(nan_missing)}; mend it.")
+        raise FramesError(f"{path}: frame {number} (counted from 0) {not_finite(block[bad.argmax()])}.")
 
 
 def _no_channels(path: Path, shape: tuple[int, ...] | None = None) -> FramesError:
-    of_shape = "" if shape is None else f"; its shape is {shape}"
-    return FramesError(f"{path} is grey: it holds no colour to keep{of_shape}.")
+    of_shape = "" if shape is None else f", of shape {shape}"
+    return FramesError(f"keeps the channels of colour, but {path} is grey{of_shape}; leave it out.", "colour")
 
 
 def _choice(frames: Sequence[int | None] | None, every: int) -> tuple[int | None, int | None, int]:
@@ -237,10 +237,12 @@ def _check_some(numbers: range, total: int, path: Path, frames: Any, every: int)
     if total and not numbers:
         first, last = frames or (None, None)
         if first is not None and last == first + 1:
-            raise FramesError(f"{path} holds {total} frames, and none of the number {first}; choose 0 to {total - 1}.")
+            raise FramesError(f"is {first}, but {path} holds {total} frames; choose 0 to {total - 1}.", "frames")
+        ends = ":".join("" if end is None else str(end) for end in (first, last))
         raise FramesError(
-            f"{path} holds {total} frames, and none of them lies in {'' if first is None else first}:"
-            f"{'' if last is None else last}; choose frames between 0 and {total}."
+            f"{ends} takes none of the {total} frames of {path}, which are numbered 0 to {total - 1}; the second "
+            f"number is left out.",
+            "frames",
         )
 
 
@@ -251,12 +253,16 @@ def _check_shape(source: Source, path: Path, colour: bool) -> tuple[int, ...]:
     if colour and (len(shape) == 3 or shape[-1:] == (1,)) and not isinstance(source, FolderSource):
         raise _no_channels(path, shape)
     if len(shape) not in (3, 4):
-        remedy = " Save one frame as x[None], and signals (K, W) as x[:, None, :]." if len(shape) == 2 else ""
-        raise FramesError(f"{path} must hold a stack (K, H, W), images first, but its shape is {shape}.{remedy}")
+        if len(shape) == 2:
+            raise FramesError(
+                f"{path} has shape {shape}, and what is needed is a stack of several frames (K, H, W). If these are "
+                f"{shape[0]} signals of length {shape[1]}, save the array x as x[:, None, :]; one frame as x[None]."
+            )
+        raise FramesError(f"{path} must hold a stack (K, H, W), images first, but its shape is {shape}.")
     if len(shape) == 3 and shape[2] in (3, 4) and min(shape[:2]) > shape[2] and not isinstance(source, FolderSource):
         raise FramesError(
-            f"{path} holds one colour picture, as its shape {shape} tells, and a stack (K, H, W) or (K, H, W, "
-            f"{shape[2]}) is wanted; frames that are so narrow indeed may be saved as x[..., None]."
+            f"{path}, of shape {shape}, looks like one colour picture; give a stack of several, (K, H, W, {shape[2]}). "
+            f"If it is {shape[0]} frames of {shape[1]} x {shape[2]}, save the array x as x[..., None]."
         )
     if 0 in shape:
         raise FramesError(f"{path} holds no pixels: its shape is {shape}.")

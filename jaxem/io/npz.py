@@ -36,9 +36,17 @@ def read_arrays(path: Path) -> dict[str, np.ndarray]:
                 return {member.filename.removesuffix(".npy"): _array(archive, member) for member in members}
         except Exception as error:  # damaged archives make zipfile and NumPy raise whatever they like
             reason = " ".join(str(error).split())[:160].rstrip(".") or type(error).__name__
-            raise ValueError(
-                f"{path} is damaged or no .npz file of plain arrays ({reason}); give one that jaxem saved."
-            ) from error
+            if isinstance(error, zipfile.BadZipFile) and not _begins_with(stream, b"PK"):
+                raise ValueError(
+                    f"{path} is no result; give the result.npz of jaxem fit, or what jaxem.save wrote."
+                ) from error
+            raise ValueError(f"{path} is damaged ({reason}); give a result that jaxem saved.") from error
+
+
+def _begins_with(stream: IO[bytes], magic: bytes) -> bool:
+    """Whether a file begins so."""
+    stream.seek(0)
+    return stream.read(len(magic)) == magic
 
 
 def _check_members(members: list[zipfile.ZipInfo], stored: int) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import glob
 import os
 from collections import Counter
@@ -14,6 +15,7 @@ from jaxem.io.readers.formats import ACCEPTED, is_zarr, recognise
 from jaxem.io.readers.source import FramesError, cannot_open
 from jaxem.runtime.text import listed
 
+LIKE = 0.8  # how alike names are of which one may be a slip for the other, from 0 to 1
 Paths = str | os.PathLike[str] | Sequence[str | os.PathLike[str]]
 
 
@@ -37,21 +39,28 @@ def locate(path: Paths) -> tuple[Any, str | None]:
             if name is not None:
                 raise FramesError(f"{place} holds no arrays with names; leave out ::{name}.")
             files = frames_in(place)
-            what = f"holds no pictures{_others(place)}; give the folder or the file that holds the frames"
+            what = f"holds no pictures{_others(place)} (folders in it are not searched); give what holds the frames"
         elif os.path.lexists(place):
             os.stat(place)  # says what is wrong with the link
             raise FramesError(f"{place} cannot be opened.")
         elif glob.has_magic(text):
             files, what = sorted(map(Path, glob.glob(text)), key=natural_order), "matches no files; look at the pattern"
         else:
-            raise FramesError(f"{place} does not exist; give {ACCEPTED}.")
+            raise FramesError(f"{place} does not exist; {_remedy(place)}")
     except FramesError:
         raise
     except (OSError, ValueError) as error:
         raise cannot_open(place, error) from error
     if not files:
-        raise FramesError(f"{place} {what} itself.")
+        raise FramesError(f"{place} {what}.")
     return (place, files), None
+
+
+def _remedy(place: Path) -> str:
+    """What to give in place of a file that is not there."""
+    there = [file.name for file in place.parent.iterdir()] if place.parent.is_dir() else []
+    close = difflib.get_close_matches(place.name, there, 1, LIKE)
+    return f"did you mean {place.with_name(close[0])}?" if close else f"give {ACCEPTED}."
 
 
 def _place_of(files: Sequence[Path]) -> Path:

@@ -119,7 +119,7 @@ def read_image(file: Path, nan_missing: bool = False) -> Image:
             image = Image(picture.pixels, About(notes=notes))
         pixels = image.pixels
         if pixels.dtype.kind == "f" and (np.isinf(pixels) if nan_missing else ~np.isfinite(pixels)).any():
-            raise FramesError(f"{file} {not_finite(nan_missing)}; remove it or mend them.")
+            raise FramesError(f"{file} {not_finite(pixels)}, or remove the file.")
     return image
 
 

@@ -105,7 +105,9 @@ def check_axes(source: Source, path: Path, numbers: range, colour: bool) -> None
     varying = [axis for axis, place in zip(axes, places, strict=True) if (place != place[:1]).any()]
     for axis in varying:
         if axis.letter == "C" and len(axes) > 1:  # channels alone can but be frames that somebody called so
-            raise FramesError(f"{path} holds {in_words(axes)} in turn; {_choices(axis.size)}.")
+            raise FramesError(
+                f"{path} alternates between {in_words([axis])} ({in_words(axes)}); {_choices(axis.size)}."
+            )
     if len(varying) > 1:
         slow, fast = axes[0], axes[-1]
         raise FramesError(

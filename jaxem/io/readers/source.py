@@ -231,9 +231,11 @@ def check_memory(path: Path, needed: int) -> None:
         )
 
 
-def not_finite(nan_missing: bool) -> str:
-    """What is wrong with frames of which no number is missing, or may only be missing."""
-    return "holds infinite pixels" if nan_missing else "holds NaN (without --nan-missing) or infinite pixels"
+def not_finite(pixels: np.ndarray) -> str:
+    """What is wrong with pixels that are not all numbers, and what to do."""
+    if np.isnan(pixels).any():
+        return "holds NaN; --nan-missing takes such pixels for missing"
+    return "holds infinite pixels; put finite ones in their place"
 
 
 def never_written(missing: int, chunks: int, fill: Any) -> str:
