@@ -88,7 +88,8 @@ class Contents(NamedTuple):
         return errors if np.isfinite(errors).any() else None
 
     def position(self, number: int) -> Positions:
-        """What was found in one image of the fit, as of a stack of one."""
+        """What was found in one image of the fit, as of a stack of one; IndexError where there is no such image."""
+        number = range(self.num_images)[number]
         one: Positions = jax.tree.map(lambda part: part[number : number + 1], self.best.positions)
         return one if (one.corners >= 0).all() else _likeliest(self.params)
 

@@ -60,6 +60,7 @@ def figure_of(panels: Sequence[Panel], image_shape: tuple[int, int], title: str)
                     axes.set_yticks([])
     figure.suptitle(title, fontsize="medium")
     keep_titles_apart(figure)
+    figure.set_layout_engine("none")  # it is done: writing the figure need not do it again
     return figure
 
 
