@@ -271,6 +271,32 @@ def test_a_real_interruption_ends_at_once(tmp_path, monkeypatch):
 
 
 @pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="this system has no such timer")
+def test_a_request_to_stop_waits_for_imports(tmp_path):
+    """Compiled modules end the process when they are interrupted."""
+    (tmp_path / "slow.py").write_text("import os, signal\nos.kill(os.getpid(), signal.SIGTERM)\nprint('imported')\n")
+    code = """
+import time
+from jaxem.runtime import interruption
+interruption.Interruption()
+try:
+    import slow
+    time.sleep(30)
+except KeyboardInterrupt:
+    interruption.heard()
+    print("asked")
+interruption.SECONDS_OF_IMPORTS = 0.0
+del __import__("sys").modules["slow"]
+try:
+    import slow
+except KeyboardInterrupt:
+    print("asked in the middle")
+"""
+    said = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert said.stdout.splitlines() == ["imported", "asked", "asked in the middle"]
+    assert said.stderr == ""
+
+
+@pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="this system has no such timer")
 def test_a_request_to_stop_that_was_dropped_is_made_again():
     """As in a callback of the garbage collector, where exceptions end in nothing."""
     code = """
