@@ -17,7 +17,7 @@ import pytest
 from PIL import Image
 
 from jaxem import Status
-from jaxem.cli import app, fitting
+from jaxem.cli import app, demonstration, fitting
 from jaxem.cli.demo import demo_frames
 from jaxem.io.results import read_about
 
@@ -245,6 +245,7 @@ def test_an_interruption_leaves_nothing_behind(tmp_path, capfd, monkeypatch):
         raise KeyboardInterrupt
 
     monkeypatch.setattr(fitting, "fit_restarts_parallel", interrupt)
+    monkeypatch.setattr(demonstration, "start_test", lambda _: None)  # its thread would outlive this process's tests
     assert app.run(["demo", "--out", str(tmp_path / "out")]) == 130
     assert capfd.readouterr().err == "jaxem: interrupted; nothing was written\n"
     assert list(tmp_path.iterdir()) == []
