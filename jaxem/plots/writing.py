@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from pathlib import Path
 
@@ -11,7 +12,7 @@ DOTS_PER_INCH = 110  # at which figures are made to be read
 SAYS = {".png": "Description", ".svg": "Description", ".pdf": "Subject"}  # the name of a description in each format
 
 
-def write_figure(figure: Figure, path: Path, *, dots_per_inch: int = DOTS_PER_INCH) -> None:
+def write_figure(figure: Figure, path: str | os.PathLike[str], *, dots_per_inch: int = DOTS_PER_INCH) -> None:
     """Write a figure; in its metadata are the titles of all its panels, for those who cannot see it.
 
     Args:
@@ -22,7 +23,7 @@ def write_figure(figure: Figure, path: Path, *, dots_per_inch: int = DOTS_PER_IN
     Raises:
         OSError: it cannot be written.
     """
-    name = SAYS.get(path.suffix.lower())
+    name = SAYS.get(Path(path).suffix.lower())
     figure.savefig(path, dpi=dots_per_inch, metadata=None if name is None else {name: described(figure)})
 
 
