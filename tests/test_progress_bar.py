@@ -160,9 +160,14 @@ def test_rich_draws_on_terminals_where_it_is_installed(monkeypatch):
     text = sys.stderr.getvalue()
     assert "100%" in text
     assert "done" in text
-    monkeypatch.setitem(sys.modules, "ipykernel", types.ModuleType("ipykernel"))
     monkeypatch.setattr(sys, "stderr", io.StringIO())
-    assert progress_bar.is_notebook()
+    for shell, is_notebook in (
+        (None, False),
+        (types.SimpleNamespace(), False),
+        (types.SimpleNamespace(kernel=1), True),
+    ):
+        monkeypatch.setitem(sys.modules, "IPython", types.SimpleNamespace(get_ipython=lambda shell=shell: shell))
+        assert progress_bar.is_notebook() == is_notebook
     assert isinstance(progress_bar.best_drawing(), progress_bar.PlainDrawing)
     assert progress_bar.PlainDrawing()._writes_over
 

@@ -118,7 +118,8 @@ def _is_installed(name: str) -> bool:
 
 def is_notebook() -> bool:
     """Whether output goes to a notebook, which draws over a line but is no terminal."""
-    return "ipykernel" in sys.modules and not sys.stderr.isatty()
+    shell = getattr(sys.modules.get("IPython"), "get_ipython", lambda: None)()
+    return getattr(shell, "kernel", None) is not None
 
 
 class TqdmDrawing:
