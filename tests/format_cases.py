@@ -161,6 +161,9 @@ def axes(folder: Path) -> Iterator[Case]:
     yield case("times and depths", folder / "tz.tif", "6 times x 2 depths, and frames must lie along one.*--every 2")
     yield case("one depth of all times", folder / "tz.tif", OTHER, "are the times", every=2, frames=(1, None))
     yield case("all depths of a time", folder / "tz.tif", both[1], "are the depths", frames=(2, 4))
+    four = np.stack([DEEP, OTHER, DEEP // 2, OTHER // 2], axis=1)
+    tifffile.imwrite(folder / "four.tif", four, imagej=True, metadata={"axes": "TCYX"})
+    yield case("all of four channels", folder / "four.tif", np.moveaxis(four, 1, -1), colour=True)
     tifffile.imwrite(folder / "one.tif", both[:, :1], imagej=True, metadata={"axes": "TCYX"})
     yield case("ImageJ, one channel", folder / "one.tif", DEEP)
     last = ome(folder, "last.ome.tif", np.concatenate([DEEP, OTHER]), "XYZTC", C=2, Z=1, T=6)
@@ -219,6 +222,24 @@ def channels(folder: Path) -> Iterator[Case]:
     yield case("the second of it", folder / "pair.npy", OTHER, channel=1)
     np.save(folder / "colour.npy", COLOUR)
     yield case("one of three colours", folder / "colour.npy", COLOUR[..., 2], channel=2)
+    clear = np.concatenate([COLOUR, COLOUR[..., :1]], axis=-1)
+    np.save(folder / "clear.npy", clear)
+    left_out = "the last of four channels is taken for transparency and left out"
+    yield case("colours and a fourth channel", folder / "clear.npy", COLOUR, left_out, colour=True)
+    tifffile.imwrite(folder / "quad.tif", clear, photometric="minisblack", planarconfig="contig", metadata=None)
+    yield case("four grey channels", folder / "quad.tif", clear, colour=True)
+    with av.open(str(folder / "colour.mkv"), "w") as container:
+        stream = container.add_stream("ffv1", rate=10)
+        stream.height, stream.width, stream.pix_fmt = 48, 64, "bgr0"
+        shades = np.stack([SMOOTH, 255 - SMOOTH, SMOOTH // 2], axis=-1)
+        for frame in shades:
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(frame, format="rgb24")))
+        container.mux(stream.encode())
+    yield case("the second colour of a video", folder / "colour.mkv", shades[..., 1], channel=1)
+    tifffile.imwrite(
+        folder / "both.tif", np.stack([COLOUR, COLOUR], 1), imagej=True, metadata={"axes": "TCYXS"}, photometric="rgb"
+    )
+    yield case("colours in turn", folder / "both.tif", "3 colours a pixel and 6 times x 2 channels", colour=True)
     np.save(folder / "grey.npy", GREY)
     yield case("a channel of grey frames", folder / "grey.npy", "one channel alone", channel=1)
     ramp = np.zeros((3, 256), np.uint16)

@@ -123,10 +123,10 @@ def read_part(
         raise FramesError(f"must be one of {', '.join(GREYS)}, but is {grey!r}.", "grey")
     first, last, step = _choice(frames, every)
     place, name = locate(path)
-    wanted = Wanted(grey, colour, nan_missing)
     opened: AbstractContextManager[Source]
     if isinstance(place, Path):
-        opened = open_source(place, name, whole_grey=grey == "luma" and not colour, nan_missing=nan_missing)
+        whole_grey = grey == "luma" and not colour and channel is None
+        opened = open_source(place, name, whole_grey=whole_grey, nan_missing=nan_missing)
         chosen, names = None, None
     else:
         place, files = place[0], place[1]
@@ -138,14 +138,15 @@ def read_part(
     with opened as whole_source:
         source = with_channels(whole_source, place, channel, colour)
         total = source.shape[0]
-        if hasattr(source, "count") and min(first or 0, last or 0) < 0:  # only decoding tells how many there are
-            total = source.count()
+        if hasattr(whole_source, "count") and min(first or 0, last or 0) < 0:  # only decoding tells how many there are
+            total = whole_source.count()
         numbers = range(*slice(first, last, step).indices(total))
         shape = _check_shape(source, place, colour)
         _check_some(numbers, total, place, frames, every)
         _check_whole(source, place, numbers, last)
         check_axes(source, place, numbers, colour)
         rows, columns = _cut(crop, shape[1:3], place)
+        wanted = Wanted(grey, colour, nan_missing, source.about.is_colour)
         images = _read(source, place, numbers, rows, columns, wanted)
         notes = (*source.about.notes, *filter(None, [axis_note(source, numbers), _colour_note(source, images, grey)]))
     if chosen is not None:
@@ -166,7 +167,9 @@ def _check_whole(source: Source, path: Path, numbers: range, last: int | None) -
 
 
 def _colour_note(source: Source, images: np.ndarray, grey: str) -> str | None:
-    """That colour has become grey, which nobody may want."""
+    """That colour has become grey, or that a channel was left out, which nobody may want."""
+    if source.shape[3:] == (4,) and images.shape[3:] == (3,):
+        return "the last of four channels is taken for transparency and left out"
     if len(source.shape) == 4 and source.shape[3] > 1 and images.ndim == 3:
         how = "by luma" if grey == "luma" else "as the mean of its channels" if grey == "mean" else f"as its {grey}"
         return f"colour has become grey, {how}; --colour keeps it"

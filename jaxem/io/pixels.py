@@ -12,11 +12,12 @@ GREYS = ("luma", "mean", "red", "green", "blue")
 
 
 class Wanted(NamedTuple):
-    """What is to become of pixels: see `read_frames`."""
+    """What is to become of pixels: see `read_frames`; and whether the last of four channels is opacity."""
 
     grey: str
     colour: bool
     nan_missing: bool
+    has_opacity: bool = True
 
 
 def as_wanted(pixels: np.ndarray, wanted: Wanted) -> np.ndarray:
@@ -25,7 +26,7 @@ def as_wanted(pixels: np.ndarray, wanted: Wanted) -> np.ndarray:
         return _grey(pixels, wanted.grey)
     if pixels.ndim == 3:  # grey among colour
         return np.repeat(pixels[..., None], 3, axis=-1)
-    return pixels[..., :3] if pixels.shape[-1] == 4 else pixels
+    return pixels[..., :3] if pixels.shape[-1] == 4 and wanted.has_opacity else pixels
 
 
 def _grey(pixels: np.ndarray, grey: str) -> np.ndarray:

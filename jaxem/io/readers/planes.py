@@ -72,6 +72,8 @@ def with_channels(source: Source, path: Path, channel: int | None, colour: bool)
     if places and len(axes) > 1 and (channel is not None or colour):
         size = axes[places[0]].size
         _check_channel(path, channel, size)
+        if colour and len(shape) == 4:
+            raise FramesError(f"{path} has {shape[3]} colours a pixel and {in_words(axes)}; take one with --channel.")
         told = [axis.size for axis in axes]
         numbers = np.arange(int(np.prod(told))).reshape(told)
         numbers = np.moveaxis(numbers, places[0], -1).reshape(-1, size)

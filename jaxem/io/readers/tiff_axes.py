@@ -55,7 +55,7 @@ def _by_imagej(page: Any, tiff: Any) -> Sizes:
     described = (tiff.imagej_metadata or {}) if tiff.is_imagej else {}
     names = {"T": "frames", "Z": "slices", "C": "channels"}  # as its hyperstacks are stored, the slowest first
     sizes = [(letter, _whole(described.get(name, 1))) for letter, name in names.items()]
-    if page.samplesperpixel > 1:  # what each pixel has is no axis of pages
+    if sizes[2][1] == page.samplesperpixel:  # what each pixel has is no axis of pages
         sizes = sizes[:2]
     return sizes if any(size > 1 for _, size in sizes) else []
 
