@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 
 import jaxem
-from jaxem.runtime import pictures
 
 SHAPE = (3, 4)
 
@@ -40,8 +39,8 @@ def test_print(found, capsys):
     assert "Restarts: converged" in capsys.readouterr().out
 
 
-def test_plot(found, tmp_path):
-    pictures.figure_of(found).savefig(tmp_path / "found.png")
+def test_plot(found, images, tmp_path):
+    jaxem.plots.summary(found, images).savefig(tmp_path / "found.png")
     assert (tmp_path / "found.png").stat().st_size > 10_000
 
 
