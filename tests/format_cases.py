@@ -392,7 +392,7 @@ def one_picture(folder: Path) -> Iterator[Case]:
     yield case(
         "signals, or one frame",
         folder / "flat.npy",
-        r"8 signals of length 10, save the array x as x\[:, None, :\]; one frame as x\[None\]",
+        r"8 signals of length 10, save x\[:, None, :\].*; one frame for locate is x\[None\]",
     )
     np.save(folder / "narrow.npy", GREY[..., :3, None])
     yield case("frames three pixels wide", folder / "narrow.npy", GREY[..., :3])
@@ -604,4 +604,4 @@ def named(folder: Path) -> Iterator[Case]:
     arrays.mkdir()
     for number, frame in enumerate(GREY):
         np.save(arrays / f"{number}.npy", frame)
-    yield case("a folder of arrays", arrays, "no pictures, but 6 of .npy")
+    yield case("a folder of arrays", arrays, "no pictures of one frame each.*; there are 6 of .npy")

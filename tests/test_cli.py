@@ -206,7 +206,7 @@ def wrong(tmp_path):
         ),
         "signals": (
             [tmp_path / "flat.npy", *shape, "--out", out],
-            r"FRAMES: .*30 signals of length 12, save the array x as x\[:, None, :\]",
+            r"FRAMES: .*30 signals of length 12, save x\[:, None, :\]",
         ),
         "nothing read first": ([tmp_path / "nothing", *shape, "--out", tmp_path / "file"], "--out: cannot write"),
         "checkpoints in the way": (

@@ -431,12 +431,12 @@ def wrong(files, name):
         "half a crop": ([*locate, "--crop", "0", "0"], "--crop"),
         "frames text": (
             [*locate, "--frames", "x"],
-            "--frames must be FIRST:LAST, the last left out, as in .*, but is 'x'",
+            "--frames must be FIRST:STOP, one past the last, as in .*, but is 'x'",
         ),
-        "one number": ([*locate, "--frames", "7"], "--frames must be FIRST:LAST"),
+        "one number": ([*locate, "--frames", "7"], "--frames must be FIRST:STOP"),
         "frames outside": (
             [*locate, "--frames", "50:"],
-            "--frames 50: takes none of the 12 frames of .*, which are numbered 0 to 11",
+            "--frames 50: takes none of the 12 frames of .*, numbered 0 to 11",
         ),
         "every": ([*locate, "--every", "0"], "--every must be a whole number of at least 1, but is 0"),
         "every text": ([*locate, "--every", "x"], "--every.*'x' is not a whole number"),

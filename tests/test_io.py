@@ -509,7 +509,7 @@ def bad_frames(tmp_path):
     yield tmp_path / "nowhere", "nowhere does not exist"
     yield tmp_path / "\x1b]red", r"/\?]red does not exist"
     (tmp_path / "empty").mkdir()
-    yield tmp_path / "empty", "holds no pictures .folders in it are not searched.; give"
+    yield tmp_path / "empty", "holds no pictures of one frame each .PNG,.* folders in it are not searched"
     (tmp_path / "movie.xyz").write_bytes(b"?")
     yield tmp_path / "movie.xyz", "neither a folder"
     yield saved("flat.npy", GREY8[0]), r"shape \(5, 7\).* \(K, H, W\)"

@@ -99,8 +99,9 @@ ChosenOption = Annotated[
     str | None,
     typer.Option(
         "--frames",
-        metavar="FIRST:LAST",
-        help="Take these frames alone, counted from 0, the last left out, negative from the end, as in 10:200 or -50:.",
+        metavar="FIRST:STOP",
+        help="Take these frames alone, counted from 0, up to the one before STOP, negative from the end, as in 10:200 "
+        "or -50:.",
     ),
 ]
 EveryOption = Annotated[int, typer.Option(metavar="N", parser=whole, help="Take every N-th frame of those.")]

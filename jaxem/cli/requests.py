@@ -183,11 +183,11 @@ def _parse_crop(words: tuple[str, str, str, str]) -> tuple[int, ...]:
 
 
 def _parse_range(text: str) -> tuple[int | None, int | None]:
-    """FIRST:LAST, each of which may be left out."""
+    """FIRST:STOP, each of which may be left out."""
     try:
         first, last = (int(end) if end.strip() else None for end in text.split(":"))
     except ValueError:
         raise ArgumentValueError(
-            "frames", f"must be FIRST:LAST, the last left out, as in 10:21 for frames 10 to 20, but is {text!r}."
+            "frames", f"must be FIRST:STOP, one past the last, as in 10:21 for frames 10 to 20, but is {text!r}."
         ) from None
     return first, last

@@ -243,8 +243,8 @@ def _check_some(numbers: range, total: int, path: Path, frames: Any, every: int)
             raise FramesError(f"is {first}, but {path} holds {total} frames; choose 0 to {total - 1}.", "frames")
         ends = ":".join("" if end is None else str(end) for end in (first, last))
         raise FramesError(
-            f"{ends} takes none of the {total} frames of {path}, which are numbered 0 to {total - 1}; the second "
-            f"number is left out.",
+            f"{ends} takes none of the {total} frames of {path}, numbered 0 to {total - 1}; 0:{total} would take all, "
+            f"the second number being one past the last.",
             "frames",
         )
 
@@ -258,8 +258,9 @@ def _check_shape(source: Source, path: Path, colour: bool) -> tuple[int, ...]:
     if len(shape) not in (3, 4):
         if len(shape) == 2:
             raise FramesError(
-                f"{path} has shape {shape}, and what is needed is a stack of several frames (K, H, W). If these are "
-                f"{shape[0]} signals of length {shape[1]}, save the array x as x[:, None, :]; one frame as x[None]."
+                f"{path} has shape {shape}, and several frames (K, H, W) are needed. If these are {shape[0]} signals "
+                f"of length {shape[1]}, save x[:, None, :] and take a template of height 1; one frame for locate is "
+                f"x[None]."
             )
         raise FramesError(f"{path} must hold a stack (K, H, W), images first, but its shape is {shape}.")
     if len(shape) == 3 and shape[2] in (3, 4) and min(shape[:2]) > shape[2] and not isinstance(source, FolderSource):

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from jaxem.io.readers.folder import frames_in, natural_order
+from jaxem.io.readers.folder import PICTURES, frames_in, natural_order
 from jaxem.io.readers.formats import ACCEPTED, is_zarr, recognise
 from jaxem.io.readers.source import FramesError, cannot_open
 from jaxem.runtime.text import listed
@@ -39,7 +39,8 @@ def locate(path: Paths) -> tuple[Any, str | None]:
             if name is not None:
                 raise FramesError(f"{place} holds no arrays with names; leave out ::{name}.")
             files = frames_in(place)
-            what = f"holds no pictures{_others(place)} (folders in it are not searched); give what holds the frames"
+            kinds = ", ".join(PICTURES)
+            what = f"holds no pictures of one frame each ({kinds}; folders in it are not searched){_others(place)}"
         elif os.path.lexists(place):
             os.stat(place)  # says what is wrong with the link
             raise FramesError(f"{place} cannot be opened.")
@@ -88,4 +89,6 @@ def _checked(files: list[Path]) -> list[Path]:
 def _others(folder: Path) -> str:
     """What a folder without pictures holds instead."""
     kinds = Counter(file.suffix for file in folder.iterdir() if file.suffix and not file.name.startswith("."))
-    return ", but " + listed([f"{count} of {suffix}" for suffix, count in kinds.most_common()], 3) if kinds else ""
+    return (
+        "; there are " + listed([f"{count} of {suffix}" for suffix, count in kinds.most_common()], 3) if kinds else ""
+    )

@@ -108,8 +108,8 @@ def expect_turns(transforms: tuple[str, ...], template_shape: Shape) -> None:
     if template_shape[0] != template_shape[1] and any("90" in name or "270" in name for name in transforms):
         raise ArgumentValueError(
             "transforms",
-            f"hold quarter turns, which need a square template, but it is {template_shape}; choose a square one, and "
-            "say by `support` which pixels of it count.",
+            f"hold quarter turns, which need a square template, but it is {template_shape}; choose a square one, such "
+            f"as {(max(template_shape), max(template_shape))}.",
         )
 
 

@@ -136,8 +136,7 @@ def _choose_member(path: Path, archive: zipfile.ZipFile, name: str | None) -> zi
     names: list[str] = [name for name in ("images", "frames") if name in members] or [*members]
     if RESULT in members and len(names) != 1:
         raise FramesError(
-            f"{path} is a result and holds no frames; give the frames themselves, or draw the result with jaxem plot. "
-            f"One of its arrays is named as in {path}::background."
+            f"{path} is a result and holds no frames; give the frames themselves, or draw the result with jaxem plot."
         )
     if len(names) != 1:
         there = listed(names, MOST_LISTED) or "none"
