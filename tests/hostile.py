@@ -20,6 +20,7 @@ import numcodecs
 import numpy as np
 import tifffile
 import zarr
+from format_cases import pgm, stk
 from PIL import Image
 
 FRAMES = np.random.default_rng(7).integers(0, 256, (6, 8, 9), np.uint8)
@@ -51,7 +52,7 @@ class _Evil:
 
 def hostile_files(folder: Path) -> Iterator[Hostile]:
     """Write the files into `folder`, and say what must become of each."""
-    for kind in (_npy, _npz, _png, _jpeg, _tiff, _mrc, _hdf5, _zarr, _video, _places):
+    for kind in (_npy, _npz, _png, _pictures, _jpeg, _tiff, _mrc, _hdf5, _zarr, _video, _places):
         here = folder / kind.__name__[1:]
         here.mkdir()
         for path, must_fail in kind(here):
@@ -102,6 +103,20 @@ def _sound(folder: Path) -> dict[str, bytes]:
     _write_video(folder / "a.mkv", "ffv1", "gray")
     images = [Image.fromarray(frame) for frame in FRAMES]
     images[0].save(folder / "a.gif", save_all=True, append_images=images[1:])
+    images[0].save(folder / "moving.png", save_all=True, append_images=images[1:])
+    images[0].save(folder / "moving.webp", save_all=True, append_images=images[1:], lossless=True)
+    images[0].convert("RGB").save(folder / "lossy.webp")
+    images[0].save(folder / "several.mpo", save_all=True, append_images=images[1:3])  # of more Pillow writes nonsense
+    images[0].save(folder / "a.bmp")
+    (folder / "a.pgm").write_bytes(b"".join(map(pgm, FRAMES)))
+    (folder / "words.pgm").write_bytes(b"P2 9 8 255\n" + b" ".join(b"%d" % value for value in FRAMES[0].ravel()))
+    (folder / "a.stk").write_bytes(stk(FRAMES, strips=2))
+    tifffile.imwrite(folder / "imagej.tif", FRAMES, imagej=True, metadata={"axes": "TYX"})
+    tifffile.imwrite(folder / "a.ome.tif", FRAMES, photometric="minisblack", metadata={"axes": "TYX"})
+    tifffile.imwrite(folder / "shaped.tif", FRAMES, photometric="minisblack", truncate=True)
+    with h5py.File(folder / "labels.h5", "w") as file:
+        file["stack"] = np.moveaxis(FRAMES, 0, -1)
+        file["stack"].attrs["axes"] = "yxt"
     return {file.name: file.read_bytes() for file in sorted(folder.iterdir())}
 
 
@@ -262,6 +277,58 @@ def _png(folder: Path) -> Iterator[tuple[Path, bool]]:
         here = next(_folders(folder, name, [b""]))
         (here / "3.png").symlink_to(target)
         yield here, True
+
+
+def _pictures(folder: Path) -> Iterator[tuple[Path, bool]]:
+    """Of kinds whose headers a decoder would believe."""
+    size = (2**24 - 2).to_bytes(3, "little")
+    webp = b"VP8X" + struct.pack("<I", 10) + b"\x02\0\0\0" + size + size + b"ANIM" + struct.pack("<IIH", 6, 0, 0)
+    bits = ((2**14 - 1) | (2**14 - 1) << 14).to_bytes(4, "little")
+    moving = io.BytesIO()
+    frames = [Image.fromarray(frame) for frame in FRAMES]
+    frames[0].save(moving, "PNG", save_all=True, append_images=frames[1:])
+    endless = bytearray(moving.getvalue())
+    place = endless.index(b"acTL")
+    endless[place + 4 : place + 8] = struct.pack(">I", 2**31 - 1)
+    endless[place + 12 : place + 16] = struct.pack(">I", zlib.crc32(endless[place : place + 12]))
+    for name, data in {
+        "huge.webp": b"RIFF" + struct.pack("<I", len(webp) + 4) + b"WEBP" + webp,
+        "lossless.webp": b"RIFF\x20\0\0\0WEBPVP8L\x10\0\0\0\x2f" + bits + bytes(11),
+        "short.webp": b"RIFF\x04\0\0\0WEBP",
+        "huge.bmp": b"BM"
+        + struct.pack("<IIIIiiHHIIiiII", 60, 0, 54, 40, 2**30, 2**30, 1, 8, 0, 0, 0, 0, 0, 0)
+        + bytes(9),
+        "upside.bmp": b"BM"
+        + struct.pack("<IIIIiiHHIIiiII", 60, 0, 54, 40, 9, -(2**31), 1, 24, 0, 0, 0, 0, 0, 0)
+        + bytes(9),
+        "old.bmp": b"BM" + struct.pack("<IIIIHHHH", 60, 0, 26, 12, 65535, 65535, 1, 24) + bytes(30),
+        "huge.pgm": b"P5 999999999 999999999 255\n" + bytes(99),
+        "words.pgm": b"P2 999999999 999999999 255\n" + b"1 " * 99,
+        "none.pgm": b"P5 0 0 255\n",
+        "deep.pgm": b"P5 9 8 99999\n" + bytes(99),
+        "comments.pgm": b"P5 " + b"#\n" * 10**6,
+        "letters.pgm": b"P2 3 3 255\n1 2 3 x 5 6 7 8 9",
+        "negative.pgm": b"P2 3 3 255\n1 2 3 -4 5 6 7 8 9",
+        "endless.png": bytes(endless),
+    }.items():
+        (folder / name).write_bytes(data)
+        yield folder / name, True
+    described = {
+        "shaped.tif": '{"shape": [1000000000, 8, 9]}',
+        "negative.tif": '{"shape": [-4, 8, 9]}',
+        "deep.tif": '{"shape": ' + "[" * 10**5,
+        "imagej.tif": "ImageJ=1.53\nimages=999999999999\nframes=999999999999\nchannels=2\n",
+        "ome.tif": '<OME xmlns="http://www.openmicroscopy.org/Schemas/OME/2016-06"><Pixels DimensionOrder="XYCZT" '
+        'SizeC="99999999999" SizeZ="99999999999" SizeT="99999999999"></OME>',
+    }
+    for name, text in described.items():
+        tifffile.imwrite(folder / name, FRAMES[0], photometric="minisblack", description=text, metadata=None)
+        yield folder / name, True
+    data = bytearray(stk(FRAMES))
+    place = data.index(struct.pack("<HHI", 33629, 5, len(FRAMES)))
+    data[place + 4 : place + 8] = struct.pack("<I", 2**31)
+    (folder / "planes.stk").write_bytes(data)
+    yield folder / "planes.stk", True
 
 
 def _jpeg(folder: Path) -> Iterator[tuple[Path, bool]]:

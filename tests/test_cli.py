@@ -138,6 +138,7 @@ def wrong(tmp_path):
     (tmp_path / "file").touch()
     np.save(tmp_path / "one.npy", np.ones((1, 10, 12)))
     np.save(tmp_path / "flat.npy", np.ones((30, 12)))
+    np.save(tmp_path / "mask.npy", np.ones((10, 12)))
     shape = ["--template-shape", "4", "5"]
     return {
         "no frames": ([tmp_path / "nothing", *shape, "--out", out], "FRAMES: .*nothing does not exist"),
@@ -208,6 +209,27 @@ def wrong(tmp_path):
             [tmp_path / "flat.npy", *shape, "--out", out],
             r"FRAMES: .*30 signals of length 12, save x\[:, None, :\]",
         ),
+        "no mask, before frames are read": (
+            [tmp_path / "nothing", *shape, "--out", out, "--mask", tmp_path / "maskk.npy"],
+            "--mask: .*maskk.npy does not exist; did you mean .*mask.npy",
+        ),
+        "no picture, before frames are read": (
+            [tmp_path / "nothing", *shape, "--out", out, "--init", tmp_path / "face.png"],
+            "--init: .*face.png does not exist; give",
+        ),
+        "no background, before frames are read": (
+            [
+                tmp_path / "nothing",
+                *shape,
+                "--out",
+                out,
+                "--fix",
+                "noise_scale=3",
+                "--fix",
+                f"background={tmp_path}/x.npy",
+            ],
+            "--fix: .*x.npy does not exist",
+        ),
         "nothing read first": ([tmp_path / "nothing", *shape, "--out", tmp_path / "file"], "--out: cannot write"),
         "checkpoints in the way": (
             [good, *shape, "--out", out, "--checkpoint", tmp_path / "file"],
@@ -224,6 +246,7 @@ WRONG = [
     "no shape at all", "three numbers", "too large in one word",
     "one frame", "several with a folder", "several with a stack", "several, one lost", "no name", "no frames named",
     "a channel and grey", "a channel too many", "signals", "nothing read first",
+    "no mask, before frames are read", "no picture, before frames are read", "no background, before frames are read",
     "quiet and json", "resume alone", "checkpoints in the way",
 ]  # fmt: skip
 

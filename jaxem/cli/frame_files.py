@@ -14,6 +14,7 @@ from jaxem.cli.requests import FrameChoice
 from jaxem.cli.text import describe_observed
 from jaxem.io.arrays import read_array
 from jaxem.io.frames import FramesError, Part, read_part
+from jaxem.io.places import locate
 from jaxem.io.readers.folder import frames_in
 from jaxem.io.writers import VIDEO, can_hold, frame_names, is_single_file
 from jaxem.runtime.errors import ArgumentValueError, OutputError
@@ -78,6 +79,8 @@ def read_observed(choice: FrameChoice) -> Observed:
         FramesError: the files cannot be used, or a choice cannot be met.
         FileError, ArgumentValueError: the mask cannot be used.
     """
+    if choice.mask is not None:
+        expect_there(choice.mask, "mask")
     part = _read_part(choice)
     seen = None if choice.mask is None else _read_mask(choice.mask, part)
     if choice.nan_missing and part.images.dtype.kind == "f":
@@ -93,6 +96,18 @@ def read_observed(choice: FrameChoice) -> Observed:
     if seen.ndim == 3 and (seen == seen[:1]).all():
         seen = seen[0]
     return Observed(part.images, seen.astype(np.float32), part)
+
+
+def expect_there(path: Path | str, argument: str) -> None:
+    """Find out before the frames are read whether a file that goes with them is there.
+
+    Raises:
+        FileError: it is not.
+    """
+    try:
+        locate(path)
+    except FramesError as error:
+        raise FileError(error.problem, argument) from error
 
 
 def expect_several(images: np.ndarray, choice: FrameChoice) -> None:

@@ -44,6 +44,13 @@ def model_options(request: FitRequest, choice: FrameChoice, observed: Observed) 
     return {name: value for name, value in options.items() if value is not None}
 
 
+def files_of(request: FitRequest) -> list[tuple[str, str]]:
+    """Arguments that name files, and the files."""
+    found = [("fixed", value) for name, value in request.fixed if name not in NUMBERS or _as_number(value) is None]
+    found += [("support", request.support)] if request.support not in (None, "disc") else []
+    return found + ([("init", request.init)] if request.init is not None else [])
+
+
 def allowed_transforms(*, turns: bool, mirrors: bool) -> tuple[str, ...]:
     """Names of the transforms that a template may be under: none or all quarter turns, each mirrored or not."""
     return tuple(

@@ -10,6 +10,7 @@ from jaxem.io.readers.source import FramesError
 
 TYPE_SIZES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 13: 4, 16: 8, 17: 8, 18: 8}
 SMALLEST_PAGE = 2 + 3 * 12 + 4  # bytes: height, width, place
+DESCRIPTION_TAG = 270
 KIND_TAG, REDUCED, MASK = 254, 1, 4  # what a page is, and its bits for thumbnails and masks of others
 
 
@@ -20,7 +21,7 @@ class Chain:
     Args:
         kinds: of each page the bits of what it is: 0 for a picture.
         described: bytes that describe them.
-        is_cut: whether the chain leads out of the file, as it does where writing was interrupted.
+        is_cut: whether the chain or a description leads out of the file, as where writing was interrupted.
     """
 
     kinds: tuple[int, ...]
@@ -65,7 +66,9 @@ def follow(path: Path, size: int) -> Chain:
                 break
             tags, end = rest[: number * tag_size], rest[number * tag_size :]
             described += len(tags)
-            kinds.append(_kind(path, tags, order, tag_format, max(size, inline)))
+            kind, is_described = _read_tags(path, tags, order, tag_format, size)
+            kinds.append(kind)
+            is_cut = is_cut or not is_described
             place = struct.unpack(order + next_format, end)[0]
     if not kinds:
         why = "it ends before its first page" if is_cut else "it has no pages"
@@ -73,13 +76,16 @@ def follow(path: Path, size: int) -> Chain:
     return Chain(tuple(kinds), described, is_cut)
 
 
-def _kind(path: Path, tags: bytes, order: str, tag_format: str, longest: int) -> int:
-    """What a page is; refuses tags that cannot be there."""
-    kind = 0
+def _read_tags(path: Path, tags: bytes, order: str, tag_format: str, size: int) -> tuple[int, bool]:
+    """What a page is, and whether its description is in the file; refuses tags that cannot be there."""
+    kind, is_described = 0, True
+    inline = struct.calcsize("=" + tag_format[-1])
     for tag, type_number, count, value in struct.iter_unpack(order + tag_format, tags):
-        if TYPE_SIZES.get(type_number, 1) * count > longest:
+        length = TYPE_SIZES.get(type_number, 1) * count
+        if length > max(size, inline):
             raise FramesError(f"{path} cannot be read as an image (tag {tag} is too long); replace it.")
+        if tag == DESCRIPTION_TAG and length > inline:  # written last by some, and tells the axes
+            is_described = value + length <= size
         if tag == KIND_TAG and count == 1:  # numbers stand at the front of their place
-            inline = struct.calcsize("=" + tag_format[-1])
             kind = value >> 8 * (inline - TYPE_SIZES.get(type_number, inline)) if order == ">" else value
-    return kind & 0xFF
+    return kind & 0xFF, is_described
