@@ -4,12 +4,12 @@ import csv
 import json
 import os
 import re
+import struct
 import subprocess
 import sys
 
 import imageio.v3 as imageio
 import jax
-import mrcfile
 import numpy as np
 import pytest
 from PIL import Image
@@ -198,9 +198,10 @@ def test_a_name_that_no_terminal_shows(files, drawn):
 def test_restore_to_mrc(files, truth, drawn):
     assert run("restore", files / "frames.npy", "--model", files / "model.npz", "--out", files / "clean.mrcs") == 0
     np.testing.assert_array_equal(read_frames(files / "clean.mrcs"), np.rint(clean(truth, drawn[1])).astype(np.uint16))
-    with mrcfile.open(files / "clean.mrcs") as file:
-        assert file.is_image_stack()
-        assert float(file.header.dmax) == np.rint(clean(truth, drawn[1])).max()
+    header = (files / "clean.mrcs").read_bytes()[:1024]
+    sections, space_group = struct.unpack_from("<i", header, 36)[0], struct.unpack_from("<i", header, 88)[0]
+    assert (sections, space_group) == (1, 0)  # a stack of images and no volume
+    assert struct.unpack_from("<f", header, 80)[0] == np.rint(clean(truth, drawn[1])).max()
 
 
 @pytest.mark.parametrize("suffix", ["", ".tif", ".npy", ".mkv", ".avi", ".gif"])
