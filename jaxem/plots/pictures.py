@@ -44,7 +44,7 @@ def as_picture(pixels: np.ndarray, palette: Palette, seen: np.ndarray | None = N
     shade = np.asarray(pixels, np.float32)
     there = np.isfinite(shade) if shade.ndim == 2 else np.isfinite(shade).all(axis=-1)
     seen = np.asarray(there if seen is None else seen & there)
-    shade = np.clip((shade - palette.low) / max(palette.high - palette.low, np.finfo(np.float64).tiny), 0, 1)
+    shade = np.clip((shade - palette.low) / max(palette.high - palette.low, float(np.finfo(np.float32).tiny)), 0, 1)
     shade = np.where(seen[..., None], shade.reshape(*seen.shape, -1), 0)
     channels = shade.shape[-1]
     if channels == 2:
