@@ -117,6 +117,15 @@ def planes(folder: Path) -> Iterator[Case]:
     yield case("tifffile, truncated to one page", folder / "shaped.tif", GREY)
     tifffile.imwrite(folder / "rgb.tif", COLOUR, photometric="rgb", truncate=True)
     yield case("the same in colour", folder / "rgb.tif", COLOUR, colour=True)
+    apart = {"photometric": "rgb", "planarconfig": "separate", "truncate": True}
+    tifffile.imwrite(folder / "apart.tif", np.moveaxis(COLOUR, -1, 1), **apart)
+    yield case("the same, each colour apart", folder / "apart.tif", "planes behind one page that are packed, turned or")
+    turned_tag = [(274, "H", 1, 3, False)]
+    tifffile.imwrite(folder / "turned.tif", GREY, photometric="minisblack", truncate=True, extratags=turned_tag)
+    yield case("the same, upside down", folder / "turned.tif", "planes behind one page that are packed, turned or")
+    copied = {"photometric": "minisblack", "description": "ImageJ=1.54f\nimages=80\nframes=80\n", "metadata": None}
+    tifffile.imwrite(folder / "copied.tif", GREY[0], **copied)
+    yield case("a description copied along", folder / "copied.tif", GREY[:1], "tells of 80 planes and holds 1")
     with tifffile.TiffWriter(folder / "thumbs.tif") as tiff:
         for frame in GREY:
             tiff.write(frame, photometric="minisblack", metadata=None)
@@ -336,6 +345,10 @@ def mrc(folder: Path) -> Iterator[Case]:
     yield case("axes in another order", path, floats, "columns, rows and sections y, x, z; they are taken as")
     path = in_mrc(folder / "big.mrc", floats.astype(">f4"))
     yield case("big-endian", path, floats)
+    wide = RNG.normal(size=(3, 4, 112)).astype(np.float32)  # begins as files of other programs do
+    yield case("112 pixels wide", in_mrc(folder / "wide.mrc", wide), wide)
+    old = changed(in_mrc(folder / "old.mrc", wide), mark=(208, "<i", 0))
+    yield case("the same, of a time without marks", old, wide)
     yield case(
         "half precision", in_mrc(folder / "half.mrc", (floats / 9).astype(np.float16)), (floats / 9).astype(np.float16)
     )

@@ -152,11 +152,11 @@ def recognise(path: Path) -> str:
         start = stream.read(1024)
         places = [place for place in HDF5_PLACES if place < size]
         is_hdf5 = any(stream.seek(place) == place and stream.read(8) == HDF5_MAGIC for place in places)
-    if (other := name_of(start)) is not None and not is_hdf5:
+    by_content = "hdf5" if is_hdf5 else next((form for form, one in FORMATS.items() if one.recognises(start)), None)
+    if by_content in (None, "video") and (other := name_of(start)) is not None:  # some pictures begin as videos do
         raise FramesError(f"{path} {other}")
-    by_content = (form for form, one in FORMATS.items() if one.recognises(start))
     by_suffix = (form for form, one in FORMATS.items() if path.suffix.lower() in one.suffixes)
-    form = "hdf5" if is_hdf5 else next(by_content, None) or next(by_suffix, None)
+    form = by_content or next(by_suffix, None)
     if form is None:
         raise FramesError(f"{path} is neither {ACCEPTED.replace(', or ', ', nor ')}; convert it.")
     return form

@@ -36,14 +36,17 @@ def axes_of(sizes: Iterable[tuple[str, int]], num_planes: int) -> tuple[tuple[Ax
     Returns:
         Those of more than one, the slowest as long as it takes; and what is to be said where it was told otherwise.
     """
-    axes = [Axis(letter, size) for letter, size in sizes if size != 1]
-    told = int(np.prod([axis.size for axis in axes], dtype=object))
-    if not axes or told == num_planes:
-        return tuple(axes), None
-    inner = int(np.prod([axis.size for axis in axes[1:]], dtype=object))
-    axes[0] = Axis(axes[0].letter, -(-num_planes // inner))
-    odd = f"it tells of {told} planes and holds {num_planes}" if told else None
-    return tuple(axis for axis in axes if axis.size > 1), odd
+    told = [(letter, size) for letter, size in sizes if size != 1]
+    total = int(np.prod([size for _, size in told], dtype=object))
+    if not told or total == num_planes:
+        return tuple(Axis(letter, size) for letter, size in told), None
+    axes, left = [], num_planes
+    for letter, size in reversed(told[1:]):
+        axes.append(Axis(letter, min(size, left)))
+        left = -(-left // size)
+    axes.append(Axis(told[0][0], left))
+    odd = f"it tells of {total} planes and holds {num_planes}" if total else None
+    return tuple(axis for axis in reversed(axes) if axis.size > 1), odd
 
 
 def labels_of(names: Sequence[Any]) -> str | None:

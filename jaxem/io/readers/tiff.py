@@ -49,6 +49,8 @@ def open_tiff(path: Path, name: str | None) -> Iterator[Source]:
     with library("tifffile", path).TiffFile(path, _multifile=False, is_scanimage=False) as tiff:
         first = _Page.checked(path, tiff.pages[chain.pictures[0]], size)
         behind = planes_behind(first.page, tiff) if len(chain.pictures) == 1 else 1
+        if size - first.page.dataoffsets[0] < 2 * first.stored:  # a description that was copied along
+            behind = 1
         if behind > 1:
             source = _behind_one_page(path, tiff, first, behind)
             if chain.is_cut and source.about.num_whole is None:
@@ -84,8 +86,12 @@ def _about(tiff: Any, first: _Page, num_planes: int, chain: Chain) -> About:
 def _behind_one_page(path: Path, tiff: Any, first: _Page, planes: int) -> ArraySource:
     """Frames that follow each other without pages of their own."""
     page = first.page
-    if not page.is_contiguous or page.compression != UNPACKED:
-        raise FramesError(f"{path} holds {planes} packed planes behind one page, which is not read here; unpack it.")
+    is_plain = page.is_contiguous and page.compression == UNPACKED and page.axes in ("YX", "YXS")
+    if not is_plain or first.orientation > 1 or _has_palette(page):
+        raise FramesError(
+            f"{path} holds {planes} planes behind one page that are packed, turned or apart by colours, which is not "
+            f"read here; save a page for each frame."
+        )
     axes, odd = axes_of(told_axes(page, tiff), planes)
     about = About(axes, None, first.is_colour, (odd,) if odd else ())
     return mapped(path, page.dtype.newbyteorder(tiff.byteorder), page.dataoffsets[0], (planes, *page.shape), about)

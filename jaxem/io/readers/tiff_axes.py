@@ -11,6 +11,8 @@ import math
 import re
 from typing import Any
 
+from jaxem.io.readers.planes import UNKNOWN
+
 UIC1, UIC2 = 33628, 33629  # MetaMorph's tags; the second has an entry a plane
 AS_MANY_AS_THERE_ARE = 0
 
@@ -70,7 +72,7 @@ def _by_tifffile(page: Any, tiff: Any) -> Sizes:
     if not isinstance(shape, list) or len(shape) <= own or not all(isinstance(size, int) for size in shape):
         return []
     axes = told.get("axes")
-    labels = axes if isinstance(axes, str) and len(axes) == len(shape) else "QRUVWMNO"[: len(shape) - own]
+    labels = axes if isinstance(axes, str) and len(axes) == len(shape) else UNKNOWN[: len(shape) - own]
     return [(label, _whole(size)) for label, size in zip(labels, shape[: len(shape) - own], strict=False)]
 
 

@@ -47,7 +47,6 @@ def open_video(path: Path, name: str | None, whole_grey: bool) -> Iterator[Sourc
             f"another recording of the same camera may write one."
         )
     number, is_cut = _count_packets(av, path)
-    turns, notes = _first_frame(av, path)
     with _opened(av, path) as container:
         stream = _video_stream(path, container)
         codec = stream.codec_context
@@ -58,6 +57,7 @@ def open_video(path: Path, name: str | None, whole_grey: bool) -> Iterator[Sourc
         check_memory(path, height * width * 3 * FRAMES_IN_FLIGHT)
         if codec.name not in DECODERS.split(","):
             raise ValueError(f"{codec.name} is no kind of video that is read here")
+        turns, notes = _first_frame(av, path)  # decodes, so it comes after all that is checked
         codec.thread_type, codec.thread_count = THREADS
         deep = whole_grey and max(component.bits for component in codec.format.components) > 8
         pixel = ("gray16le" if deep else "gray") if whole_grey else "rgb24"
