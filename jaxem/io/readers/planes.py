@@ -146,16 +146,10 @@ def _choices(size: int) -> str:
 
 
 @dataclass
-class _Planes:
-    """Some of the planes of a source as frames, or several of them as the channels of one."""
+class _PartOf:
+    """What is taken of a source."""
 
     source: Source
-    numbers: np.ndarray  # (K,) or (K, C), of planes
-    about: About
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        return (*self.numbers.shape[:1], *self.source.shape[1:3], *self.numbers.shape[1:])
 
     @property
     def dtype(self) -> np.dtype[Any]:
@@ -164,6 +158,18 @@ class _Planes:
     @property
     def stored_bytes(self) -> int | None:
         return self.source.stored_bytes
+
+
+@dataclass
+class _Planes(_PartOf):
+    """Some of the planes of a source as frames, or several of them as the channels of one."""
+
+    numbers: np.ndarray  # (K,) or (K, C), of planes
+    about: About
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return (*self.numbers.shape[:1], *self.source.shape[1:3], *self.numbers.shape[1:])
 
     def read(self, numbers: range, rows: slice, columns: slice) -> np.ndarray:
         chosen = self.numbers[numbers.start : numbers.stop : numbers.step]
@@ -189,10 +195,9 @@ def runs(numbers: np.ndarray) -> list[range]:
 
 
 @dataclass
-class _OneChannel:
+class _OneChannel(_PartOf):
     """One of the channels of frames that have several in each pixel."""
 
-    source: Source
     channel: int
 
     @property
@@ -202,14 +207,6 @@ class _OneChannel:
     @property
     def shape(self) -> tuple[int, ...]:
         return self.source.shape[:3]
-
-    @property
-    def dtype(self) -> np.dtype[Any]:
-        return self.source.dtype
-
-    @property
-    def stored_bytes(self) -> int | None:
-        return self.source.stored_bytes
 
     def read(self, numbers: range, rows: slice, columns: slice) -> np.ndarray:
         block = self.source.read(numbers, rows, columns)
