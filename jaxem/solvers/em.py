@@ -124,7 +124,7 @@ class Proposal(NamedTuple):
 class EM:
     """One EM run on a workspace: `init`, `advance` as often as wanted, `finish`; or `run`.
 
-    No pytree: make it inside of what is traced.
+    A step is `propose`, an E-step by whoever goes through the images, and `receive`. Make it inside of what is traced.
 
     Args:
         workspace: the images.
@@ -203,12 +203,11 @@ class EM:
             transforms=numbers_of(self.options.transforms),
         )
 
-    def _step(self, state: EMState) -> EMState:
-        proposal = self._evaluate(state, self._propose(state))
-        return self._update_state(state, proposal, self._judge(state, proposal))
+    def propose(self, state: EMState) -> tuple[Params, Params]:
+        """M-step: the new parameters, and those to make the E-step at, which in a schedule may have more noise.
 
-    def _propose(self, state: EMState) -> Params:
-        """M-step, or an extrapolation of two; at first the start unchanged, so that the loop holds the only E-step."""
+        At first the start unchanged, so that the loop holds the only E-step; at times an extrapolation of two steps.
+        """
         images, totals, _ = self.workspace
         statistics, smoothing = state.expected.statistics, self._m_step_smoothing(state)
         params = update(images, totals, statistics, smoothing, state.params, fixed=self.options.fixed)
@@ -217,15 +216,24 @@ class EM:
             params = select(state.extrapolates, ahead, params)
         if not self.options.hard:
             params = keep_possible(params, state.params)
-        return select(state.num_steps == 0, state.params, params)
-
-    def _evaluate(self, state: EMState, params: Params) -> Proposal:
-        """Accumulate the statistics of all batches, and from them the objective."""
-        images, totals, _ = self.workspace
+        params = select(state.num_steps == 0, state.params, params)
         # An E-step at a temperature is an ordinary one with more noise.
         temperature = 1 / self._e_step_inverse_temperature(state)
-        tempered = params._replace(noise_scale=params.noise_scale * jnp.sqrt(temperature))
+        return params, params._replace(noise_scale=params.noise_scale * jnp.sqrt(temperature))
+
+    def receive(self, state: EMState, params: Params, expected: Expectation) -> EMState:
+        """The state after a step to these parameters, whoever made the E-step."""
+        proposal = self._evaluate(state, params, expected)
+        return self._update_state(state, proposal, self._judge(state, proposal))
+
+    def _step(self, state: EMState) -> EMState:
+        params, tempered = self.propose(state)
         expected = expectation(self.workspace, tempered, hard=self.options.hard, transforms=self.options.transforms)
+        return self.receive(state, params, expected)
+
+    def _evaluate(self, state: EMState, params: Params, expected: Expectation) -> Proposal:
+        """The objective, from the statistics of all images."""
+        images, totals, _ = self.workspace
         density = log_density(images, totals, params, expected.ratio)
         objective = penalized(density, log_smoothing(params, self.options.prior_smoothing))
         gain = double_word.subtract(objective, state.elbo).high
