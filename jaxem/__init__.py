@@ -28,6 +28,7 @@ _NAMES = {
     "model.params": ("Params", "Positions", "Posterior"),
     "model.sampling": ("simulate", "simulate_positions"),
     "model.whole_stack": ("e_step", "elbo", "log_likelihood", "m_step"),
+    "ops.sharding": ("device_mesh",),
     "runtime.checkpoint": ("Checkpointer",),
     "runtime.compilation_cache": ("cache_compiled_programs",),
     "runtime.errors": ("CheckpointError",),

@@ -30,6 +30,7 @@ from jaxem.model.whole_stack import e_step as e_step
 from jaxem.model.whole_stack import elbo as elbo
 from jaxem.model.whole_stack import log_likelihood as log_likelihood
 from jaxem.model.whole_stack import m_step as m_step
+from jaxem.ops.sharding import device_mesh as device_mesh
 from jaxem.runtime.checkpoint import Checkpointer as Checkpointer
 from jaxem.runtime.compilation_cache import cache_compiled_programs as cache_compiled_programs
 from jaxem.runtime.errors import CheckpointError as CheckpointError

@@ -17,9 +17,9 @@ from jaxem.assess.leave_one_out import leave_one_out
 from jaxem.assess.remarks import difference_remarks
 from jaxem.assess.residuals import residual_statistics
 from jaxem.assess.trust import LEAST_TRUST, calibrated, least_relative_contrast, trust
+from jaxem.model.expectation import expectation
 from jaxem.model.frames import as_frames
 from jaxem.model.params import to_internal_units
-from jaxem.model.steps import expectation
 from jaxem.model.workspace import make_workspace
 from jaxem.runtime.remarks import Grade
 

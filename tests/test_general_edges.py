@@ -9,6 +9,7 @@ from test_general import OFF
 
 import jaxem
 from jaxem.assess import reference as oracle
+from jaxem.model.expectation import expectation
 from jaxem.model.frames import Frames, as_frames, pixel_moments
 from jaxem.model.params import to_internal_units
 from jaxem.model.workspace import center, make_workspace
@@ -251,7 +252,7 @@ def test_absent_counts_among_what_moves():
     params = jax.tree.map(jnp.asarray, problem.params)
     state = em.advance(em.init(params), jnp.int32(1))
     other = to_internal_units(params._replace(absent=params.absent * 3), em.workspace.images)
-    proposal = em._evaluate(state, other)
+    proposal = em._evaluate(state, other, expectation(em.workspace, other, hard=False))
     now, before = proposal.expected.statistics, state.expected.statistics
     assert now.absent != before.absent
     moved = abs(now.counts - before.counts).sum() + abs(now.absent - before.absent)

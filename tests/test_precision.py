@@ -8,9 +8,10 @@ from problems import cast, sample
 
 import jaxem
 from jaxem.cli.demo import TEMPLATE_SHAPE, demo_frames
-from jaxem.model import likelihood, objective, steps
+from jaxem.model import likelihood, objective
 from jaxem.model import workspace as model_workspace
 from jaxem.model.appearances import geometry_of
+from jaxem.model.expectation import expectation
 from jaxem.model.frames import Frames
 from jaxem.model.params import to_internal_units
 
@@ -42,7 +43,7 @@ def log_odds_and_bound(images, params):
     whole = workspace.images.spectra
     at_once = workspace.images._replace(spectra=whole._replace(pairs=whole.pairs[0]))
     odds = likelihood.log_odds(at_once, likelihood.shared_terms(at_once, scaled), geometry_of(scaled))
-    ratio = steps.expectation(workspace, scaled, hard=False).ratio
+    ratio = expectation(workspace, scaled, hard=False).ratio
     return odds, objective.log_density(workspace.images, workspace.totals, scaled, ratio)
 
 

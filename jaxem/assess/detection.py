@@ -248,7 +248,7 @@ def _look_at(frames: Frames, held_out: Params, next_one: Params, options: EMOpti
         ln p(B + R_k) - ln p(B - R_k) of each image under the other half's model, (K,), nats, where R_k is its deviation
         from the mean of these images; the best hypothesis of each under both models, (2, K), no place being favoured.
     """
-    batch_size = min(options.batch_size, frames.num_images)
+    batch_size = min(options.batch_size, frames.num_in_shard)
     images = center(frames, batch_size)
     mixed = (1 - UNIFORM_SHARE) * held_out.prior + UNIFORM_SHARE * with_uniform_prior(held_out).prior
     other = held_out._replace(prior=mixed)
@@ -278,10 +278,10 @@ def _look_at(frames: Frames, held_out: Params, next_one: Params, options: EMOpti
         log_ratio = found.best_log_odds + found.log_mass
         return None, (log_ratio[2] - log_ratio[3], jax.tree.map(lambda leaf: leaf[:2], found.best))
 
-    _, (gains, best) = over_batches(one_batch, frames.own, batch_size)
+    _, (gains, best) = over_batches(one_batch, frames.own, batch_size, shards=frames.shards)
     by_image = jax.tree.map(lambda pieces: jnp.moveaxis(pieces, 1, 2), best)
-    whole = jax.tree.map(lambda pieces: unbatch(pieces, frames.num_images), by_image)
-    return unbatch(gains, frames.num_images), jax.tree.map(lambda leaf: jnp.moveaxis(leaf, 1, 0), whole)
+    whole = jax.tree.map(lambda pieces: unbatch(pieces, frames.num_images, frames.shards), by_image)
+    return unbatch(gains, frames.num_images, frames.shards), jax.tree.map(lambda leaf: jnp.moveaxis(leaf, 1, 0), whole)
 
 
 def _mirror_test(key: jax.Array, gains: jax.Array, counts: jax.Array, block_size: int) -> tuple[jax.Array, jax.Array]:

@@ -22,11 +22,11 @@ from jaxem.assess.residuals import ResidualStatistics, residual_statistics
 from jaxem.assess.trust import calibrated, relative_contrast
 from jaxem.model.appearances import IDENTITY, as_transforms
 from jaxem.model.checks import as_fixed, as_params
+from jaxem.model.expectation import expectation
 from jaxem.model.frames import Frames, as_frames
 from jaxem.model.likelihood import positions_of
 from jaxem.model.params import Params, num_hypotheses, to_internal_units, with_axes_of
 from jaxem.model.predict import Located
-from jaxem.model.steps import expectation
 from jaxem.model.workspace import Workspace, make_workspace
 from jaxem.runtime.arguments import as_count
 from jaxem.runtime.compilation import jit

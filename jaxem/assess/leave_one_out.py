@@ -136,8 +136,9 @@ def leave_one_out(
         said, variances = jax.vmap(of_one)(own)
         return jnp.tensordot(weights, variances, 1), said
 
-    variance, said = over_batches(one_batch, images.frames.own, workspace.batch_size)
-    said = jax.tree.map(lambda pieces: unbatch(pieces, images.frames.num_images), said)
+    shards = images.frames.shards
+    variance, said = over_batches(one_batch, images.frames.own, workspace.batch_size, shards=shards)
+    said = jax.tree.map(lambda pieces: unbatch(pieces, images.frames.num_images, shards), said)
     weight = estimates.template_weight[:, None]
     missing = variance / (jnp.where(weight > 0, weight, 1) * channel_variances(params)[None, :, None, None])
     return said, Certainty(estimates.template_weight, missing, estimates.background_weight[0])

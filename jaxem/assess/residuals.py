@@ -117,9 +117,9 @@ def residual_statistics(
         count, total, squares = (jnp.sum(part, axis=(1, 2, 3)) for part in (paired[1], paired[0], paired[0] ** 2))
         return sums, (count, total, squares)
 
-    everything = (images.frames.own, where)
-    sums, by_image = over_batches(first_pass, everything, workspace.batch_size)
-    count, total, squares = (unbatch(part, images.frames.num_images) for part in by_image)
+    everything, shards = (images.frames.own, where), images.frames.shards
+    sums, by_image = over_batches(first_pass, everything, workspace.batch_size, shards=shards)
+    count, total, squares = (unbatch(part, images.frames.num_images, shards) for part in by_image)
     num_pixels, _, second, third, fourth = sums.moments
     variance = second / num_pixels
     by_pixel = sums.squares / jnp.where(sums.counts > 0, sums.counts, 1)
@@ -138,7 +138,7 @@ def residual_statistics(
     def of_counted(values: jax.Array) -> jax.Array:
         return jnp.where(images.frames.counts(jnp.ones_like(values)) > 0, values, jnp.nan)
 
-    _, edges = over_batches(second_pass, everything, workspace.batch_size)
+    _, edges = over_batches(second_pass, everything, workspace.batch_size, shards=shards)
     return ResidualStatistics(
         num_pixels,
         third / num_pixels / variance**1.5,
@@ -150,7 +150,7 @@ def residual_statistics(
         _channels_last(jnp.where(sums.counts > 0, by_pixel, jnp.nan), images),
         of_counted(squares / jnp.where(count > 0, count, 1)),
         of_counted(offsets),
-        of_counted(unbatch(edges, images.frames.num_images)),
+        of_counted(unbatch(edges, images.frames.num_images, shards)),
     )
 
 

@@ -14,6 +14,7 @@ import numpy as np
 from jax import lax
 
 from jaxem.ops.batching import over_batches
+from jaxem.ops.sharding import Shards, as_shards
 from jaxem.ops.validation import as_images, as_weights, expect_finite, expect_shape
 from jaxem.ops.windows import Shape
 from jaxem.runtime.errors import ArgumentValueError
@@ -33,6 +34,7 @@ class Frames(NamedTuple):
                                            zero was not observed; None where all images share them
     frame_weights   (K,) or None           nu_k: as how many equal images each one counts; None: as one
     shared_weights  (H, W) or None         the weights that all images share; None: one, or they have their own
+    shards          `Shards` or None       how the images are shared out over devices; None: all are on one (static)
     ==============  =====================  ===================================================================
     """
 
@@ -40,11 +42,27 @@ class Frames(NamedTuple):
     weights: jax.Array | None = None
     frame_weights: jax.Array | None = None
     shared_weights: jax.Array | None = None
+    shards: Shards | None = None
 
     @property
     def num_images(self) -> int:
-        """K."""
+        """K; of frames that are shared out, with those that were added to make all shards equal."""
         return len(self.pixels)
+
+    @property
+    def num_given(self) -> int:
+        """K, without those."""
+        return self.num_images - (0 if self.shards is None else self.shards.num_padding)
+
+    @property
+    def num_in_shard(self) -> int:
+        """Images that one device goes through, all of them where they are not shared out."""
+        return self.num_images // self.num_shards
+
+    @property
+    def num_shards(self) -> int:
+        """Over how many devices they are shared out."""
+        return 1 if self.shards is None else self.shards.count
 
     @property
     def image_shape(self) -> Shape:
@@ -82,40 +100,63 @@ class Frames(NamedTuple):
         """What each image has for itself, which batches are cut from."""
         return self.pixels, self.weights, self.frame_weights
 
+    @property
+    def of_none(self) -> Frames:
+        """The same of no images: what they share."""
+        return self.batch(jax.tree.map(lambda leaf: leaf[:0], self.own))
+
     def batch(self, own: tuple[jax.Array, jax.Array | None, jax.Array | None]) -> Frames:
         """Some of the images, by what they have for themselves."""
         return Frames(*own, self.shared_weights)
 
 
-def as_frames(images: Any, weights: Any = None, frame_weights: Any = None) -> Frames:
+def as_frames(images: Any, weights: Any = None, frame_weights: Any = None, mesh: Any = None) -> Frames:
     """The stack, and how much of it counts, checked.
 
     Args:
         images: (K, H, W) or, with channels, (K, H, W, C), pixel values; integers are promoted.
         weights: of the pixels, broadcastable to (K, H, W); those of one image, or of all alike, are shared.
         frame_weights: of the images, (K,).
+        mesh: devices to share the images out over, along its axis "frames"; images that are shared out stay so.
 
     Raises:
         ValueError, TypeError: shapes or dtypes that do not fit, negative weights; outside of ``jit`` also NaN or
             infinite pixels at a weight above zero.
     """
     is_floating = not jnp.issubdtype(getattr(images, "dtype", np.float32), jnp.integer)
-    images = as_images(images, with_channels=True)
-    frames = Frames(images)
+    shards = as_shards(images, mesh)
+    images = as_images(images, with_channels=True, shards=shards)
+    frames = Frames(images, shards=shards)
+    num_images = frames.num_given
     if weights is not None:
-        whole = as_pixel_weights(weights, images)[:, 0]
-        is_shared = len(whole) < len(images) or len(images) == 1
+        whole = as_pixel_weights(weights, jax.ShapeDtypeStruct((num_images, *images.shape[1:]), images.dtype))[:, 0]
+        is_shared = len(whole) < num_images or num_images == 1
         frames = frames._replace(shared_weights=whole[0]) if is_shared else frames._replace(weights=whole)
     if frame_weights is not None:
         frame_weights = as_weights("frame_weights", frame_weights, images.dtype)
-        expect_shape("frame_weights", frame_weights, images.shape[:1], "(K,)")
+        expect_shape("frame_weights", frame_weights, (num_images,), "(K,)")
         if not isinstance(frame_weights, jax.core.Tracer) and not np.any(np.asarray(frame_weights) > 0):
             raise ArgumentValueError("frame_weights", "must not all be zero.")
         frames = frames._replace(frame_weights=frame_weights)
+    if shards is not None:
+        frames = _shared_out(frames, shards)
     if is_floating:
         shared = frames.weights if frames.shared_weights is None else frames.shared_weights
         expect_finite(frames.pixels, shared, frames.frame_weights)
     return frames
+
+
+def _shared_out(frames: Frames, shards: Shards) -> Frames:
+    """Weights where the pixels are that they weigh; what was added to make the shards equal counts for nothing."""
+    weights: Any = frames.weights
+    frame_weights: Any = frames.frame_weights
+    if shards.num_padding and frame_weights is None:
+        frame_weights = np.ones(frames.num_given, frames.pixels.dtype)
+    return frames._replace(
+        weights=None if weights is None else shards.place(weights),
+        frame_weights=None if frame_weights is None else shards.place(frame_weights),
+        shared_weights=shards.replicate(frames.shared_weights),
+    )
 
 
 def as_pixel_weights(weights: Any, images: jax.Array | jax.ShapeDtypeStruct) -> jax.Array:
@@ -131,7 +172,8 @@ def as_pixel_weights(weights: Any, images: jax.Array | jax.ShapeDtypeStruct) -> 
             "weights", f"must be broadcastable to (K, H, W) = {expected}, but have shape {weights.shape}.{remedy}"
         )
     count = len(weights) if weights.ndim == 3 else 1
-    return jnp.broadcast_to(weights, (count, *expected[1:]))[:, None]
+    numpy: Any = np if isinstance(weights, np.ndarray) else jnp  # on the host nothing is copied
+    return numpy.broadcast_to(weights, (count, *expected[1:]))[:, None]
 
 
 class PixelMoments(NamedTuple):
@@ -185,12 +227,12 @@ def pixel_moments(frames: Frames, batch_size: int) -> PixelMoments:
             part = jnp.sum(jnp.where(counted, function(pixels), 0), axis=(0, 2, 3)) / size
             return (part, jnp.sum(counted.astype(pixels.dtype), axis=(0, 2, 3)) / size), None
 
-        return over_batches(one_batch, frames.own, batch_size)[0]
+        return over_batches(one_batch, frames.own, batch_size, shards=frames.shards)[0]
 
     def beside(values: jax.Array) -> jax.Array:
         return values[None, :, None, None]
 
-    _, ends = over_batches(ends_of, frames.own, batch_size)
+    _, ends = over_batches(ends_of, frames.own, batch_size, shards=frames.shards)
     lowest, highest = jnp.min(ends[0], axis=0), jnp.max(ends[1], axis=0)
     # Counted from a pixel, so that a constant stack has exactly its constant as its mean.
     all_count = frames.pixel_weights is None and frames.frame_weights is None
@@ -213,7 +255,7 @@ def moments_by_pixel(frames: Frames) -> tuple[jax.Array, jax.Array]:
 
     Where it never is, the mean of the others' means and zero.
     """
-    batch_size = min(FRAMES_PER_PASS, frames.num_images)
+    batch_size = min(FRAMES_PER_PASS, frames.num_in_shard)
 
     def finite_in(own: Any, weights: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
         batch = frames.batch(own)
@@ -228,7 +270,7 @@ def moments_by_pixel(frames: Frames) -> tuple[jax.Array, jax.Array]:
             sum_over_images(jnp.where(finite, pixels, 0), counts),
         ), None
 
-    (count, total), _ = over_batches(add_finite, frames.own, batch_size)
+    (count, total), _ = over_batches(add_finite, frames.own, batch_size, shards=frames.shards)
     seen = count > 0
     mean = total / jnp.where(seen, count, 1)
     others = by_channel(mean) / jnp.maximum(by_channel(seen.astype(mean.dtype)), 1)
@@ -239,7 +281,7 @@ def moments_by_pixel(frames: Frames) -> tuple[jax.Array, jax.Array]:
         distances = jnp.where(finite, pixels - mean[None], 0)
         return sum_over_images(distances**2, counts), None
 
-    squares, _ = over_batches(add_squares, frames.own, batch_size)
+    squares, _ = over_batches(add_squares, frames.own, batch_size, shards=frames.shards)
     return mean, squares / count
 
 

@@ -106,6 +106,15 @@ class CenteredImages(NamedTuple):
     spectra: Spectra | None = None
 
     @property
+    def of_none(self) -> CenteredImages:
+        """The same of no images: what they share."""
+        spectra = self.spectra
+        if spectra is not None:
+            weight_pairs = None if spectra.weight_pairs is None else spectra.weight_pairs[:0]
+            spectra = spectra._replace(pairs=spectra.pairs[:0], weight_pairs=weight_pairs)
+        return self._replace(frames=self.frames.of_none, spectra=spectra)
+
+    @property
     def image_shape(self) -> Shape:
         """(H, W)."""
         return self.mean_image.shape[1:]

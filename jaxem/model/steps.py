@@ -8,8 +8,6 @@ batch with `double_word.add_trees`, then `finalize`. Derivations: ``docs/model.m
 
 from __future__ import annotations
 
-from typing import Any
-
 import jax
 import jax.numpy as jnp
 
@@ -22,22 +20,19 @@ from jaxem.model.likelihood import (
     log_joint_at,
     log_odds,
     log_prior_at,
-    shared_terms,
     sse_change_at,
 )
 from jaxem.model.objective import expected_sse, seen_weight, visible_weight
 from jaxem.model.params import Params, hold, pseudo_counts
 from jaxem.model.statistics import (
     BatchStatistics,
-    Expectation,
     LogLikelihoodRatio,
     PosteriorSummary,
     SufficientStatistics,
     UnnormalizedPosterior,
 )
-from jaxem.model.workspace import ImageTotals, Workspace
+from jaxem.model.workspace import ImageTotals
 from jaxem.ops import double_word
-from jaxem.ops.batching import over_batches, unbatch
 from jaxem.ops.windows import Geometry
 
 
@@ -255,30 +250,6 @@ def finalize(
         hidden = images.coverage(jnp.sum(counts, axis=0), geometry) if mean.hidden is None else mean.hidden[0]
         covered_weight = hidden if images.mean_weights is None else images.mean_weights * hidden
     return SufficientStatistics(counts, absent, template_weight, template_sum, covered_weight, covered_sum)
-
-
-def expectation(
-    workspace: Workspace, params: Params, *, hard: bool, transforms: tuple[str, ...] = IDENTITY
-) -> Expectation:
-    """E-step on all images, batch by batch."""
-    images, geometry = workspace.images, geometry_of(params)
-    spectra, shared = images.spectra, shared_terms(images, params, transforms)
-    assert spectra is not None
-
-    def one_batch(
-        own: Any, weights: jax.Array, pairs: tuple[jax.Array, jax.Array | None]
-    ) -> tuple[tuple[BatchStatistics, LogLikelihoodRatio], Hypotheses]:
-        part = spectra._replace(pairs=pairs[0], weight_pairs=pairs[1])
-        batch = images._replace(frames=images.frames.batch(own), spectra=part)
-        return accumulate(batch, weights, params, shared, hard=hard, transforms=transforms)
-
-    (sums, ratio), best = over_batches(
-        one_batch, images.frames.own, workspace.batch_size, along=(spectra.pairs, spectra.weight_pairs)
-    )
-    supports = appearances_of(params, transforms).supports
-    statistics = finalize(images, sums, geometry, supports, hard=hard, transforms=transforms)
-    num_images = images.frames.num_images
-    return Expectation(statistics, ratio, jax.tree.map(lambda pieces: unbatch(pieces, num_images), best))
 
 
 def update(

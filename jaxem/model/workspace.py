@@ -48,7 +48,7 @@ class ImageTotals(NamedTuple):
 
 def center(frames: Frames, batch_size: int | None = None) -> CenteredImages:
     """Split the images into offset, scale, mean image and residuals, a batch at a time."""
-    batch_size = frames.num_images if batch_size is None else batch_size
+    batch_size = frames.num_in_shard if batch_size is None else batch_size
     return center_about(pixel_moments(frames, batch_size), frames, batch_size)
 
 
@@ -66,7 +66,7 @@ def center_about(moments: PixelMoments, frames: Frames, batch_size: int) -> Cent
         own_weights = None if batch.weights is None else sum_over_images(batch.weights, counts)
         return (total, own_weights, None if batch.frame_weights is None else jnp.sum(counts)), None
 
-    (total, own_weights, count), _ = over_batches(one_batch, frames.own, batch_size)
+    (total, own_weights, count), _ = over_batches(one_batch, frames.own, batch_size, shards=frames.shards)
     count = frames.num_images if count is None else jnp.where(count > 0, count, 1)
     mean_weights = frames.shared_weights if own_weights is None else own_weights / count
     # Sums of squares carry a relative error eps, pixels carry eps times their size; less noise than that is invisible.
@@ -133,12 +133,12 @@ class Workspace(NamedTuple):
     def batch_size(self) -> int:
         """Images of a batch, in all passes the same."""
         assert self.images.spectra is not None
-        return min(2 * self.images.spectra.pairs.shape[1], self.images.frames.num_images)
+        return min(2 * self.images.spectra.pairs.shape[1], self.images.frames.num_in_shard)
 
 
 def make_workspace(frames: Frames, batch_size: int) -> Workspace:
     """Centre the images, and make totals and spectra of them in batches that all later passes keep to."""
-    batch_size = min(batch_size + batch_size % 2, frames.num_images)
+    batch_size = min(batch_size + batch_size % 2, frames.num_in_shard)
     moments = pixel_moments(frames, batch_size)
     centered = with_spectra_of_mean(center_about(moments, frames, batch_size))
 
@@ -147,7 +147,7 @@ def make_workspace(frames: Frames, batch_size: int) -> Workspace:
         assert batch.spectra is not None
         return total_up(batch, weights), (batch.spectra.pairs, batch.spectra.weight_pairs)
 
-    totals, (pairs, weight_pairs) = over_batches(one_batch, frames.own, batch_size)
+    totals, (pairs, weight_pairs) = over_batches(one_batch, frames.own, batch_size, shards=frames.shards)
     assert centered.spectra is not None
     spectra = centered.spectra._replace(pairs=pairs, weight_pairs=weight_pairs)
     return Workspace(centered._replace(spectra=spectra), totals, moments)

@@ -7,20 +7,23 @@ arrays are told outside of ``jit`` alone; inside they cannot be seen, and the fi
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable
+from typing import Any, cast
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.sharding import NamedSharding, PartitionSpec
 
+from jaxem.ops.sharding import Shards
 from jaxem.runtime.errors import ArgumentTypeError, ArgumentValueError
 from jaxem.runtime.text import plural
 
 IMAGES_PER_PASS = 32  # in passes over pixels that leave as many truth values behind
 
 
-def as_images(images: Any, *, with_channels: bool = False) -> jax.Array:
-    """The stack as floating point numbers; half precision and integers are promoted."""
+def as_images(images: Any, *, with_channels: bool = False, shards: Shards | None = None) -> jax.Array:
+    """The stack as floating point numbers, shared out over devices if so asked; half and integers are promoted."""
     if hasattr(images, "_fields") or _is_key(images):
         came = type(images).__name__ if hasattr(images, "_fields") else "a random key"
         order = "images come before params" if hasattr(images, "_fields") else "a key comes before the images"
@@ -41,6 +44,8 @@ def as_images(images: Any, *, with_channels: bool = False) -> jax.Array:
         raise ArgumentValueError(
             "images", f"must hold at least one image of at least one pixel, but have shape {images.shape}."
         )
+    if shards is not None:
+        images = shards.place(images)
     dtype = floating(images.dtype)
     if images.dtype.itemsize < np.dtype(dtype).itemsize:  # promoted on the device, so that the host keeps no copy
         images = jnp.asarray(images)
@@ -60,7 +65,7 @@ def expect_finite(images: Any, weights: Any, frame_weights: Any) -> None:
         return
     if not is_on_host(images):
         with jax.ensure_compile_time_eval():
-            bad = np.asarray(jax.jit(_count_bad_pixels)(images, weights, frame_weights))
+            bad = np.asarray(_everywhere(_count_bad_pixels, images)(images, weights, frame_weights))
     else:
         pixels = np.asarray(images)
         with np.errstate(over="ignore", invalid="ignore"):
@@ -85,6 +90,13 @@ def expect_finite(images: Any, weights: Any, frame_weights: Any) -> None:
             f"hold NaN or infinity in {plural(count, 'pixel')}, first in image {int(bad.argmax())}: give pixels that "
             f"are missing the weight zero, as weights={finite} does.",
         )
+
+
+def _everywhere(function: Callable[..., Any], images: jax.Array) -> Callable[..., Any]:
+    """A compiled function of images whose result each process has, also where others hold some of the images."""
+    if images.is_fully_addressable:
+        return jax.jit(function)
+    return jax.jit(function, out_shardings=NamedSharding(cast(NamedSharding, images.sharding).mesh, PartitionSpec()))
 
 
 def _count_bad_pixels(pixels: Any, weights: Any, frame_weights: Any) -> Any:

@@ -18,7 +18,7 @@ from jaxem.model.images import CenteredImages
 from jaxem.model.likelihood import Hypotheses, put_in_front
 from jaxem.model.params import Params, to_pixel_values, with_all_axes, with_mean_pixels
 from jaxem.model.workspace import ImageTotals, center, total_up
-from jaxem.ops.batching import over_batches
+from jaxem.ops.batching import over_batches, over_images
 from jaxem.ops.validation import as_images, as_number
 from jaxem.ops.windows import Geometry, Shape, correlate, unroll, window_sums_in_stages
 from jaxem.search.structure import Structure, as_structure
@@ -83,7 +83,7 @@ def init_from_crop(images: Any, template_shape: Shape, rank: Any = 0) -> Params:
 
 @jax.jit
 def _init_from_crop(frames: Frames, structure: Structure, rank: jax.Array) -> Params:
-    centered = center(frames, min(FRAMES_PER_PASS, frames.num_images))
+    centered = center(frames, min(FRAMES_PER_PASS, frames.num_in_shard))
     number = jnp.clip(rank.astype(jnp.int32), 0, frames.num_images - 1)
     blank = structure.blank(frames.pixels)
     crops = find_crops(centered, blank, 1)
@@ -96,7 +96,7 @@ def pixel_noise(images: CenteredImages) -> jax.Array:
     From mean distances, which odd frames move less than mean squares; those of a few frames are not trusted alone.
     """
 
-    def add(totals: tuple[jax.Array, jax.Array], own: Any) -> tuple[tuple[jax.Array, jax.Array], None]:
+    def one_image(own: Any) -> tuple[tuple[jax.Array, jax.Array], None]:
         one = images._replace(frames=images.frames.batch(jax.tree.map(lambda leaf: leaf[None], own)))
         distances, pixel_weights = jnp.abs(one.residuals), one.frames.pixel_weights
         seen = jnp.isfinite(distances)
@@ -104,10 +104,9 @@ def pixel_noise(images: CenteredImages) -> jax.Array:
             distances, seen = jnp.sqrt(pixel_weights) * distances, seen & (pixel_weights > 0)
         count = one.frames.counts(jnp.ones(1, distances.dtype))[0]
         counted = count * seen[0].astype(distances.dtype)
-        return (totals[0] + jnp.where(counted > 0, counted * distances[0], 0), totals[1] + counted), None
+        return (jnp.where(counted > 0, counted * distances[0], 0), counted), None
 
-    nothing = jnp.zeros_like(images.mean_image)
-    (total, count), _ = lax.scan(add, (nothing, nothing), images.frames.own)
+    (total, count), _ = over_images(one_image, images.frames.own, shards=images.frames.shards)
     whole = by_channel(count)
     shared = by_channel(total) / jnp.where(whole > 0, whole, 1)
     distance = (total + SHARED_OBSERVATIONS * shared) / (count + SHARED_OBSERVATIONS)
@@ -121,14 +120,14 @@ def find_crops(images: CenteredImages, blank: Params, num_each: int) -> Crops:
     support = support_of(internal)
     reach = tuple(math.ceil(SPACING * size) for size in geometry.template)
 
-    def of_one(own: Any) -> tuple[jax.Array, jax.Array]:
+    def of_one(own: Any) -> tuple[None, tuple[jax.Array, jax.Array]]:
         one = images._replace(frames=images.frames.batch(jax.tree.map(lambda leaf: leaf[None], own)))
         squares = one.frames.weighted((one.residuals / noise[None]) ** 2)[0]
         largest, corners = strongest_windows(squares, geometry, support, num_each, reach)
         counts = one.frames.counts(jnp.ones(1, squares.dtype))[0]
-        return jnp.where(counts > 0, largest, -1), corners
+        return None, (jnp.where(counts > 0, largest, -1), corners)
 
-    largest, corners = lax.map(of_one, images.frames.own)
+    _, (largest, corners) = over_images(of_one, images.frames.own, shards=images.frames.shards)
     order = jnp.argsort(-largest.ravel())
     return Crops((order // num_each).astype(jnp.int32), corners.reshape(-1, 2)[order], corners[:, 0], noise)
 
@@ -209,8 +208,8 @@ def mean_crop_params(images: CenteredImages, totals: ImageTotals, crops: Crops, 
         hidden = images.paste(jnp.concatenate([shown, seen], axis=1), corners, geometry)
         return (jnp.sum(shown, axis=0), jnp.sum(seen, axis=0), hidden), None
 
-    own, batch_size = (images.frames.own, crops.first), min(FRAMES_PER_PASS, images.frames.num_images)
-    (shown, seen, hidden), _ = over_batches(one_batch, own, batch_size)
+    own, batch_size = (images.frames.own, crops.first), min(FRAMES_PER_PASS, images.frames.num_in_shard)
+    (shown, seen, hidden), _ = over_batches(one_batch, own, batch_size, shards=images.frames.shards)
     mean, total = images.mean_image, jnp.broadcast_to(totals.total_weight, hidden[-1:].shape)
     left = total - hidden[-1:]
     whole = totals.residual_sum + total * mean

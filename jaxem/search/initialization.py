@@ -86,7 +86,7 @@ def random_params(
 
 @jax.jit
 def _random_params(key: jax.Array, frames: Frames, structure: Structure) -> Params:
-    moments = pixel_moments(frames, min(FRAMES_PER_PASS, frames.num_images))
+    moments = pixel_moments(frames, min(FRAMES_PER_PASS, frames.num_in_shard))
     return draw_params(key, moments, structure.blank(frames.pixels))
 
 

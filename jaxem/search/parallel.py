@@ -167,8 +167,7 @@ def _prepare(
     """What all runs share, without the images: a compiled program would return a copy of them."""
     workspace = make_workspace(frames, options.batch_size)
     starts = starting_points(key, num_restarts, workspace, structure, search)
-    none = jax.tree.map(lambda leaf: leaf[:0], frames.own)
-    without_pixels = workspace._replace(images=workspace.images._replace(frames=frames.batch(none)))
+    without_pixels = workspace._replace(images=workspace.images._replace(frames=frames.of_none))
     if search is None:
         return without_pixels, starts, None, None
     stages = plan_stages(search, frames.num_images, starts, options)

@@ -16,6 +16,7 @@ from jaxem.model.appearances import geometry_of
 from jaxem.model.images import CenteredImages
 from jaxem.model.likelihood import channel_variances
 from jaxem.model.params import Params
+from jaxem.ops.batching import over_images
 
 # A row of the template shows something where its sum of squares is so many standard deviations above that of noise.
 ROW_SPREADS = 4.0
@@ -54,7 +55,7 @@ def reachable_shift(images: CenteredImages, internal: Params, squares: jax.Array
     margins = [(0, 0), (height - 1, height - 1), (width - 1, width - 1)]
     background = internal.background
 
-    def of_one(own: Any) -> jax.Array:
+    def of_one(own: Any) -> tuple[jax.Array, None]:
         batch = images._replace(frames=images.frames.batch(jax.tree.map(lambda leaf: leaf[None], own)))
         pixels, pixel_weights = batch.residuals[0] + images.mean_image, batch.frames.pixel_weights
         weights = jnp.ones_like(pixels[:1]) if pixel_weights is None else pixel_weights[0]
@@ -66,13 +67,10 @@ def reachable_shift(images: CenteredImages, internal: Params, squares: jax.Array
         if internal.absent is not None:
             highest = jnp.maximum(highest, 0)
         count = batch.frames.counts(jnp.ones(1, pixels.dtype))[0]
-        return jnp.where(count > 0, count * highest, 0)
+        return jnp.where(count > 0, count * highest, 0), None
 
-    def add(total: jax.Array, own: Any) -> tuple[jax.Array, None]:
-        return total + of_one(own), None
-
-    nothing = jnp.zeros((2 * height - 1, 2 * width - 1), template.dtype)
-    gains = lax.scan(add, nothing, images.frames.own)[0][::-1, ::-1]  # by shifts from 1 - h and 1 - w on
+    gains, _ = over_images(of_one, images.frames.own, shards=images.frames.shards)
+    gains = gains[::-1, ::-1]  # by shifts from 1 - h and 1 - w on
     down, right = jnp.arange(1 - height, height), jnp.arange(1 - width, width)
     keeps = ((down <= first_row) & (down >= last_row - height + 1) & (abs(down) <= height // 2))[:, None]
     keeps = keeps & ((right <= first_column) & (right >= last_column - width + 1) & (abs(right) <= width // 2))[None]

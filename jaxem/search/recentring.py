@@ -15,12 +15,13 @@ from jax import lax
 
 from jaxem.model.appearances import IDENTITY, as_transforms, geometry_of, turned_back
 from jaxem.model.checks import as_params
+from jaxem.model.expectation import expectation
 from jaxem.model.frames import Frames, as_frames
 from jaxem.model.images import CenteredImages
 from jaxem.model.likelihood import Hypotheses, channel_variances
 from jaxem.model.params import Params, to_internal_units, to_pixel_values, with_uniform_prior
-from jaxem.model.steps import expectation
 from jaxem.model.workspace import make_workspace
+from jaxem.ops.batching import over_images
 from jaxem.ops.windows import Geometry, correlate, window_sums_in_stages
 from jaxem.search.reach import reachable_shift
 from jaxem.solvers.options import cheapest_batch_size
@@ -71,7 +72,7 @@ def recentre(
 
 @partial(jax.jit, static_argnames="transforms")
 def _recentre(frames: Frames, params: Params, transforms: tuple[str, ...]) -> Params:
-    workspace = make_workspace(frames, cheapest_batch_size(frames.num_images, math.prod(frames.image_shape)))
+    workspace = make_workspace(frames, cheapest_batch_size(frames.num_in_shard, math.prod(frames.image_shape)))
     internal = to_internal_units(params, workspace.images)
     best = expectation(workspace, internal, hard=True, transforms=transforms).best
     return recentred(workspace.images, params, best, transforms)
@@ -102,13 +103,14 @@ def recentred(
     num_templates, num_channels = internal.template.shape[:2]
     padded = partial(_padded, margins=margins, geometry=geometry)
     behind = padded(internal.background)
-    own = images.frames.own, best
 
-    def one_image(totals: tuple[jax.Array, ...], inputs: Any) -> tuple[Any, None]:
+    def one_image(inputs: Any) -> tuple[tuple[jax.Array, ...], None]:
         one, where = inputs
         batch = images.frames.batch(jax.tree.map(lambda leaf: leaf[None], one))
         pixels = images._replace(frames=batch).residuals[0] + images.mean_image
-        weights = jnp.ones_like(internal.background[:1]) if batch.pixel_weights is None else batch.pixel_weights[0]
+        weights = (
+            jnp.ones((1, *geometry.image), pixels.dtype) if batch.pixel_weights is None else batch.pixel_weights[0]
+        )
         count = batch.counts(jnp.ones(1, pixels.dtype))[0]
         weights = weights * (count if where.present is None else jnp.where(where.present, count, 0))
         corner = (jnp.zeros_like(where.corners[0]), *where.corners)
@@ -120,19 +122,15 @@ def recentred(
         if where.appearance is not None:
             template, transform = jnp.divmod(where.appearance, len(transforms))
             weights, pixels, hidden = (turned_back(array, transform, transforms) for array in (weights, pixels, hidden))
-        seen, shown, difference = totals
         pixels, hidden = jnp.where(weights > 0, pixels, 0), jnp.where(weights > 0, hidden, 0)
-        return (
-            seen.at[template].add(weights),
-            shown.at[template].add(weights * pixels),
-            difference.at[template].add(weights * (pixels - hidden)),
-        ), None
+        sums = (weights, weights * pixels, weights * (pixels - hidden))
+        if num_templates == 1:
+            return tuple(part[None] for part in sums), None
+        nothing = (jnp.zeros((num_templates, *part.shape), part.dtype) for part in sums)
+        return tuple(none.at[template].set(part) for none, part in zip(nothing, sums, strict=True)), None
 
-    nothing = tuple(
-        jnp.zeros((num_templates, channels, *around), internal.template.dtype)
-        for channels in (1, num_channels, num_channels)
-    )
-    (seen, shown, difference), _ = lax.scan(one_image, nothing, own)
+    own = images.frames.own, best
+    (seen, shown, difference), _ = over_images(one_image, own, shards=images.frames.shards)
     count = jnp.where(seen > 0, seen, 1)
     squares = jnp.sum(difference**2 / count, axis=1)
     if internal.opacity is None:

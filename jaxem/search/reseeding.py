@@ -15,6 +15,7 @@ from jaxem.model.appearances import appearances_of, geometry_of, turned_back
 from jaxem.model.images import CenteredImages
 from jaxem.model.likelihood import Hypotheses, channel_variances
 from jaxem.model.params import Params, to_internal_units, to_pixel_values, with_uniform_prior
+from jaxem.ops.batching import over_images
 
 NUM_POWER_ITERATIONS = 10
 
@@ -79,7 +80,7 @@ def principal_directions(
     geometry, templates = geometry_of(internal), internal.template
 
     def one_pass(directions: jax.Array) -> tuple[jax.Array, jax.Array]:
-        def one_image(totals: tuple[jax.Array, jax.Array], inputs: Any) -> tuple[Any, None]:
+        def one_image(inputs: Any) -> tuple[tuple[jax.Array, jax.Array], None]:
             own, where = jax.tree.map(lambda leaf: leaf[None], inputs)
             one = images._replace(frames=images.frames.batch(own))
             number, transform = jnp.divmod(where.appearance[0], len(transforms))
@@ -91,10 +92,11 @@ def principal_directions(
             count = where.where_present(one.frames.counts(jnp.ones(1, window.dtype)))[0]
             residual = counted * (window - templates[number])
             product = count * jnp.sum(residual * directions[number]) * residual
-            return (totals[0].at[number].add(jnp.where(count > 0, product, 0)), totals[1].at[number].add(count)), None
+            products = jnp.zeros(templates.shape, templates.dtype).at[number].set(jnp.where(count > 0, product, 0))
+            return (products, jnp.zeros(len(templates), templates.dtype).at[number].set(count)), None
 
-        nothing = jnp.zeros_like(templates), jnp.zeros(len(templates), templates.dtype)
-        (products, counts), _ = lax.scan(one_image, nothing, (images.frames.own, best))
+        own = images.frames.own, best
+        (products, counts), _ = over_images(one_image, own, shards=images.frames.shards)
         return products / jnp.where(counts > 0, counts, 1)[:, None, None, None], counts
 
     def norms(arrays: jax.Array) -> jax.Array:

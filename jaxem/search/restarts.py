@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax import lax
+from jax.sharding import Mesh
 
 from jaxem.model.appearances import IDENTITY, as_transforms
 from jaxem.model.frames import Frames, as_frames
@@ -26,13 +26,13 @@ from jaxem.runtime.arguments import as_count
 from jaxem.runtime.compilation import jit
 from jaxem.runtime.errors import ArgumentTypeError
 from jaxem.runtime.remarks import Grade, Remark
+from jaxem.search.side_by_side import as_group_size, run_side_by_side
 from jaxem.search.stage_record import StageRecord
 from jaxem.search.stages import Starts
 from jaxem.search.starting import starting_points
 from jaxem.search.strategy import Search, run_search
 from jaxem.search.structure import Structure, as_structure
 from jaxem.solvers.diagnostics import Diagnostics, diagnose, remarks
-from jaxem.solvers.em import EM
 from jaxem.solvers.options import EMOptions, em_options
 from jaxem.solvers.result import Fit, fit_lines
 from jaxem.solvers.summaries import agreement_line, warning_lines
@@ -61,6 +61,10 @@ class Restarts(NamedTuple):
 
     def __repr__(self) -> str:
         return short_repr(self)
+
+    def of_first(self, num_images: int) -> Restarts:
+        """As `Fit.of_first`."""
+        return self._replace(best=self.best.of_first(num_images), runs=self.runs.of_first(num_images))
 
     def summary(self) -> str:
         """What a person wants to know of it, in a few lines; `warnings()` included."""
@@ -112,6 +116,7 @@ def fit_restarts(
     transforms: Any = IDENTITY,
     fixed: Mapping[str, Any] | None = None,
     init: Any = None,
+    mesh: Mesh | None = None,
 ) -> Restarts:
     """Look for the parameters of the highest objective, from several starting points.
 
@@ -144,6 +149,8 @@ def fit_restarts(
             not known is looked for as one number, also of channels; go on with `fit` for one a channel.
         init: a picture of the template to start from, in the shape that `Params.template` will have, pixel values. The
             first start has it and is not annealed, which would forget it; others are made as ever, and the best wins.
+        mesh: as for `fit`; without a search, starts are shared out along its axis "starts", if it has one, and must be
+            a multiple of that (static).
 
     Returns:
         `Restarts`; its `warnings()` are reasons to doubt it.
@@ -162,9 +169,7 @@ def fit_restarts(
     Source: ``docs/search.md``, *Restarts* and *Search*.
     """
     key, num_restarts = as_key(key), as_num_restarts(num_restarts, search)
-    if group_size is None:
-        group_size = 1 if search is not None or jax.default_backend() == "cpu" else num_restarts
-    group_size = min(as_count("group_size", group_size, at_least=1), num_restarts)
+    group_size = as_group_size(group_size, num_restarts, search is not None, mesh)
     frames, structure, options = as_task(
         images,
         template_shape,
@@ -183,7 +188,10 @@ def fit_restarts(
         transforms=transforms,
         fixed=fixed,
         init=init,
+        mesh=mesh,
     )
+    if frames.shards is not None:
+        key, structure = frames.shards.replicate((key, structure))
     return _fit_restarts(
         key, frames, structure, options, num_restarts=num_restarts, group_size=group_size, search=search
     )
@@ -202,10 +210,11 @@ def as_task(
     transforms: Any = IDENTITY,
     fixed: Mapping[str, Any] | None = None,
     init: Any = None,
+    mesh: Mesh | None = None,
     **options: Any,
 ) -> tuple[Frames, Structure, EMOptions]:
     """What `fit_restarts` is given, checked: the images, what to look for in them, and how."""
-    frames, names = as_frames(images, weights, frame_weights), as_transforms(transforms)
+    frames, names = as_frames(images, weights, frame_weights, mesh), as_transforms(transforms)
     structure = as_structure(
         frames,
         template_shape,
@@ -217,7 +226,8 @@ def as_task(
         fixed=fixed,
         init=init,
     )
-    return frames, structure, em_options(frames.pixels, transforms=names, fixed=structure.fixed, **options)
+    options |= {"transforms": names, "fixed": structure.fixed, "num_shards": frames.num_shards}
+    return frames, structure, em_options(frames.pixels, **options)
 
 
 def as_num_restarts(num_restarts: Any, search: Any) -> int:
@@ -241,7 +251,8 @@ def _fit_restarts(
 ) -> Restarts:
     workspace = make_workspace(frames, options.batch_size)
     starts = starting_points(key, num_restarts, workspace, structure, search)
-    return forward_only("fit_restarts", find_best(workspace, starts, group_size, search, options))
+    found = find_best(workspace, starts, group_size, search, options).of_first(frames.num_given)
+    return forward_only("fit_restarts", found)
 
 
 def find_best(
@@ -251,8 +262,7 @@ def find_best(
     if search is not None:
         runs, num_steps, stages = run_search(workspace, starts, search, options)
     else:
-        run = EM(workspace, options).run
-        runs = lax.map(run, starts.params, batch_size=None if group_size == 1 else group_size)
+        runs = run_side_by_side(workspace, starts.params, group_size, options)
         num_steps, stages = steps_of_plain_runs(runs), None
     return keep_best(workspace, runs, num_steps, starts.structure, options, stages)
 

@@ -17,6 +17,7 @@ from jaxem.model.images import CenteredImages
 from jaxem.model.likelihood import Hypotheses, put_in_front
 from jaxem.model.params import Params, to_pixel_values, with_all_axes, with_mean_pixels
 from jaxem.model.workspace import ImageTotals
+from jaxem.ops.batching import over_images
 from jaxem.search.crops import Crops, strongest_windows, support_of
 
 NUM_POWER_ITERATIONS = 12
@@ -48,12 +49,12 @@ def split_params(images: CenteredImages, totals: ImageTotals, crops: Crops, blan
     def one_pass(direction: jax.Array) -> tuple[jax.Array, jax.Array]:
         """The next direction, of length one, and each image's share of this one, (K,)."""
 
-        def add(total: jax.Array, own: Any) -> tuple[jax.Array, jax.Array]:
+        def one_image(own: Any) -> tuple[jax.Array, jax.Array]:
             pixels, count = scaled(own), alone(own).frames.counts(jnp.ones(1, noise.dtype))[0]
             score = jnp.sum(by_channel(pixels * direction))
-            return total + count * score * pixels, score
+            return count * score * pixels, score
 
-        total, scores = lax.scan(add, jnp.zeros_like(direction), images.frames.own)
+        total, scores = over_images(one_image, images.frames.own, shards=images.frames.shards)
         length = jnp.sqrt(jnp.sum(by_channel(total**2), axis=0, keepdims=True))
         return total / jnp.where(length > 0, length, 1), scores
 
@@ -76,16 +77,16 @@ def split_params(images: CenteredImages, totals: ImageTotals, crops: Crops, blan
     between = (high_mean - share * mean) ** 2
     is_split = between > SPLIT_VARIANCE_SHARE * (square - mean**2) * share * (1 - share)
 
-    def add_high(totals: tuple[jax.Array, jax.Array], inputs: Any) -> tuple[tuple[jax.Array, jax.Array], None]:
+    def shown_high(inputs: Any) -> tuple[tuple[jax.Array, jax.Array], None]:
         own, high = inputs
         one = alone(own)
         pixel_weights = one.frames.pixel_weights
         count = high * one.frames.counts(jnp.ones(1, noise.dtype))[0]
-        weights = count * (jnp.ones_like(noise[:1]) if pixel_weights is None else pixel_weights[0])
-        return (totals[0] + jnp.where(weights > 0, weights * one.residuals[0], 0), totals[1] + weights), None
+        weights = count * (jnp.ones((1, *geometry.image), noise.dtype) if pixel_weights is None else pixel_weights[0])
+        return (jnp.where(weights > 0, weights * one.residuals[0], 0), weights), None
 
-    none = jnp.zeros_like(noise), jnp.zeros_like(noise[:1])
-    (sum_high, weight_high), _ = lax.scan(add_high, none, (images.frames.own, is_high))
+    both = images.frames.own, is_high
+    (sum_high, weight_high), _ = over_images(shown_high, both, shards=images.frames.shards)
     sum_low, weight_low = totals.residual_sum - sum_high, totals.total_weight - weight_high
     high, low = (
         images.mean_image + jnp.where(weight > 0, total, 0) / jnp.where(weight > 0, weight, 1)

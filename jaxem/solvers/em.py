@@ -16,11 +16,12 @@ import jax.numpy as jnp
 from jax import lax
 
 from jaxem.model.appearances import numbers_of
+from jaxem.model.expectation import expectation
 from jaxem.model.likelihood import channel_variances, positions_of
 from jaxem.model.objective import log_density, log_smoothing, penalized
 from jaxem.model.params import Params, hold, keep_possible, to_internal_units, to_pixel_values
 from jaxem.model.statistics import Expectation, LogLikelihoodRatio, nothing_expected, nothing_found
-from jaxem.model.steps import expectation, update
+from jaxem.model.steps import update
 from jaxem.model.workspace import Workspace
 from jaxem.ops import double_word
 from jaxem.ops.double_word import DoubleWord
@@ -124,7 +125,7 @@ class Proposal(NamedTuple):
 class EM:
     """One EM run on a workspace: `init`, `advance` as often as wanted, `finish`; or `run`.
 
-    A step is `propose`, an E-step by whoever goes through the images, and `receive`. Make it inside of what is traced.
+    A step is `propose`, an E-step by whoever goes through the images, and `receive`. To be made where it is traced.
 
     Args:
         workspace: the images.
@@ -178,12 +179,12 @@ class EM:
 
     def is_running(self, state: EMState) -> jax.Array:
         """Whether there is a step to make."""
-        limit = self.options.max_iterations if self.limit is None else self.limit
-        return (state.status == Status.RUNNING) & (state.num_evaluated <= limit)  # the start is evaluated, too
+        limit = self.options.max_iterations if self.limit is None else self.limit  # the start is evaluated, too
+        return (state.status == Status.RUNNING) & (state.num_evaluated <= limit)
 
     def finish(self, state: EMState) -> Fit:
         """What was found; where the start was only evaluated, the start to the bit."""
-        images, totals, _ = self.workspace
+        images = self.workspace.images
         best = positions_of(state.expected.best, None, state.initial, self.options.transforms)
         status = jnp.where(state.status == Status.RUNNING, Status.MAX_ITERATIONS, state.status).astype(jnp.int32)
         found = to_pixel_values(state.params, images, state.initial)
@@ -195,7 +196,7 @@ class EM:
             num_iterations=jnp.maximum(state.num_evaluated - 1, 0),
             status=status,
             num_scheduled=state.num_scheduled,
-            entropy=state.expected.ratio.entropy / totals.num_images,
+            entropy=state.expected.ratio.entropy / self._num_images,
             corners=best.corners,
             best_template=best.template,
             best_transform=best.transform,
@@ -246,8 +247,7 @@ class EM:
     def _judge(self, state: EMState, proposal: Proposal) -> jax.Array:
         """The `Outcome` of a step: the first of these cases that applies, else `ADVANCED`."""
         gain, options = proposal.gain, self.options
-        # No step of a schedule is judged by its gain, nor is the start, where the objective may be minus infinity: a
-        # prior with zeros is smoothed by the first step.
+        # No step of a schedule is judged by its gain, nor is the start, where a prior with zeros may make it infinite.
         before_iterations = state.num_evaluated == 0
         sound_before = jnp.isfinite(proposal.density.high) & (options.prior_smoothing >= 0)
         sound = jnp.where(before_iterations, sound_before, jnp.isfinite(proposal.objective.high))

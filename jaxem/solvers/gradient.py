@@ -251,4 +251,4 @@ def _log_likelihood(images: CenteredImages, params: Params, transforms: tuple[st
         summary = posterior(batch, shared_terms(batch, params, transforms), geometry, hard=False)[1]
         return jnp.sum(batch.frames.counts(weights) * log_evidence(batch, params, summary, transforms)), None
 
-    return over_batches(one_batch, frames.own, min(BATCH_SIZE, frames.num_images))[0]
+    return over_batches(one_batch, frames.own, min(BATCH_SIZE, frames.num_in_shard), shards=frames.shards)[0]

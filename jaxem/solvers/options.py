@@ -70,12 +70,13 @@ def em_options(
     batch_size: int | None,
     accelerate: bool = False,
     group_size: int = 1,
+    num_shards: int = 1,
     transforms: tuple[str, ...] = IDENTITY,
     fixed: tuple[str, ...] = (),
 ) -> EMOptions:
-    """The options, checked; runs side by side under ``vmap`` share the size of a batch."""
+    """The options, checked; runs side by side under ``vmap`` share the size of a batch, shards have batches each."""
     if batch_size is None:
-        batch_size = cheapest_batch_size(len(images), group_size * images.shape[1] * images.shape[2])
+        batch_size = cheapest_batch_size(len(images) // num_shards, group_size * images.shape[1] * images.shape[2])
     return EMOptions(
         prior_smoothing=as_number("prior_smoothing", prior_smoothing, images.dtype, at_least=0),
         tolerance=_as_tolerance(tolerance, images.dtype),

@@ -104,6 +104,14 @@ class Fit(NamedTuple):
     def _repr_html_(self) -> str | None:
         return html_repr(self, lambda: self.elbo)
 
+    def of_first(self, num_images: int) -> Fit:
+        """The same with the corners of so many images, for where others were added that count for nothing."""
+        if num_images == self.corners.shape[-2]:
+            return self
+        each = {name: getattr(self, name) for name in ("best_template", "best_transform", "present")}
+        cut: Any = {name: None if array is None else array[..., :num_images] for name, array in each.items()}
+        return self._replace(corners=self.corners[..., :num_images, :], **cut)
+
     @property
     def positions(self) -> Positions:
         """The best hypothesis of each image."""

@@ -10,6 +10,7 @@ from dataclasses import replace
 from typing import Any
 
 import jax.numpy as jnp
+from jax.sharding import Mesh
 
 from jaxem.model.appearances import IDENTITY, as_transforms
 from jaxem.model.checks import as_fixed, as_params
@@ -39,6 +40,7 @@ def fit(
     frame_weights: Any = None,
     transforms: Any = IDENTITY,
     fixed: Sequence[str] = (),
+    mesh: Mesh | None = None,
 ) -> Fit:
     """Run EM from given parameters until an iteration gains less than the tolerance.
 
@@ -65,6 +67,8 @@ def fit(
         frame_weights: (K,), as how many equal images each counts; one of zero counts for nothing (traced).
         transforms: that a template may be under, as for `e_step` (static).
         fixed: names of fields of `Params` that keep their values (static).
+        mesh: devices that share the images out along its axis "frames", for example `device_mesh()`; images that a
+            mesh has already are left where they are (static).
 
     Returns:
         `Fit`.
@@ -84,7 +88,7 @@ def fit(
 
     Source: ``docs/search.md``, *The loop*.
     """
-    frames, transforms = as_frames(images, weights, frame_weights), as_transforms(transforms)
+    frames, transforms = as_frames(images, weights, frame_weights, mesh), as_transforms(transforms)
     params = as_params(params, frames.pixels.shape[1:], frames.pixels.dtype, transforms)
     options = em_options(
         frames.pixels,
@@ -96,7 +100,10 @@ def fit(
         accelerate=accelerate,
         transforms=transforms,
         fixed=as_fixed(fixed),
+        num_shards=frames.num_shards,
     )
+    if frames.shards is not None:
+        params = frames.shards.replicate(params)
     return _fit(frames, params, None if schedule is None else as_schedule(schedule, frames.pixels.dtype), options)
 
 
@@ -104,7 +111,8 @@ def fit(
 def _fit(frames: Frames, params: Params, schedule: Schedule | None, options: EMOptions) -> Fit:
     # Not in `EM.init`: of a prior that is a constant of the program, XLA would add up the double words by itself.
     start = normalized(params, options.fixed)
-    return forward_only("fit", run_after(schedule, make_workspace(frames, options.batch_size), start, options))
+    found = run_after(schedule, make_workspace(frames, options.batch_size), start, options)
+    return forward_only("fit", found.of_first(frames.num_given))
 
 
 def run_after(schedule: Schedule | None, workspace: Workspace, params: Params, options: EMOptions) -> Fit:

@@ -1,0 +1,98 @@
+"""Images shared out over devices: the same results as on one, whatever the number of devices."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax.sharding import Mesh
+
+import jaxem
+from jaxem.ops.sharding import Shards, as_shards
+
+HERE = Path(__file__).parent
+TOLERANCES = {"x32": 1e-5, "x64": 1e-10}
+
+
+@pytest.fixture(scope="module", params=sorted(TOLERANCES))
+def results(request, tmp_path_factory):
+    """The arrays of all fits by name, number of devices (zero: without a mesh) and field; and the precision."""
+    path = tmp_path_factory.mktemp("sharded") / f"{request.param}.npz"
+    flags = "--xla_backend_optimization_level=0 --xla_cpu_use_fusion_emitters=false"
+    environment = os.environ | {"XLA_FLAGS": flags, "JAX_ENABLE_X64": "0"}
+    command = [sys.executable, HERE / "sharded_results.py", path, request.param]
+    subprocess.run(command, env=environment, check=True, timeout=900)
+    found = {}
+    with np.load(path) as archive:
+        for key, array in archive.items():
+            name, count, field = key.split("/")
+            found.setdefault(name, {}).setdefault(int(count), {})[field] = array
+    return request.param, found
+
+
+def test_any_number_of_devices_finds_the_same(results):
+    precision, found = results
+    assert {len(counts) - 1 for counts in found.values()} >= {1, 2, 4}
+    for name, counts in found.items():
+        alone = counts.pop(0)
+        assert np.isin(alone["status"], [jaxem.Status.CONVERGED, jaxem.Status.MAX_ITERATIONS]).all(), name
+        assert (alone["num_iterations"] >= 2).all(), name
+        for count, shared in counts.items():
+            where = f"{name} on {count} devices, {precision}"
+            assert alone.keys() == shared.keys(), where
+            for field, array in alone.items():
+                if array.dtype.kind in "ib":
+                    np.testing.assert_array_equal(shared[field], array, err_msg=f"{where}: {field}")
+                else:
+                    most = TOLERANCES[precision] * np.abs(array).max()
+                    np.testing.assert_allclose(shared[field], array, rtol=0, atol=most, err_msg=f"{where}: {field}")
+                    assert array.dtype == {"x32": "float32", "x64": "float64"}[precision]
+
+
+def test_a_mesh_of_one_device_in_this_process():
+    images = jax.random.normal(jax.random.key(0), (7, 9, 8), jnp.float32)
+    start = jaxem.random_params(jax.random.key(1), images, (3, 4))
+    mesh = jaxem.device_mesh()
+    alone, shared = jaxem.fit(images, start), jaxem.fit(images, start, mesh=mesh)
+    np.testing.assert_allclose(shared.params.template, alone.params.template, rtol=1e-5, atol=1e-5)
+    assert shared.corners.shape == (7, 2)
+
+
+def test_shards_are_static_and_equal():
+    mesh = Mesh(np.array(jax.devices()[:1]), ("frames",))
+    shards = as_shards(np.zeros((5, 2, 2)), mesh)
+    assert shards == Shards(mesh, ("frames",), 0)
+    assert jax.tree.leaves(shards) == []
+    assert as_shards(np.zeros((5, 2, 2)), None) is None
+    assert as_shards(jnp.zeros((5, 2, 2)), None) is None
+    padded = Shards(mesh, ("frames",), 2).place(np.ones((3, 4), np.float32))
+    assert padded.tolist() == [[1] * 4] * 3 + [[0] * 4] * 2
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "words"),
+    [
+        ({"mesh": "all"}, TypeError, "mesh must be a jax.sharding.Mesh or None, but is 'all'"),
+        ({"mesh": Mesh(np.array(jax.devices()[:1]), ("rows",))}, ValueError, "must have an axis 'frames'"),
+    ],
+)
+def test_meshes_that_do_not_fit(options, error, words):
+    images = np.zeros((3, 4, 5), np.float32)
+    start = jaxem.random_params(jax.random.key(1), images, (2, 2))
+    with pytest.raises(error, match=words):
+        jaxem.fit(images, start, **options)
+    with pytest.raises(error, match=words):
+        jaxem.fit_restarts(jax.random.key(0), images, (2, 2), **options)
+
+
+def test_groups_of_devices_that_do_not_fit():
+    with pytest.raises(ValueError, match="num_starts must divide the number of devices, 1, but is 2"):
+        jaxem.device_mesh(num_starts=2, devices=jax.devices()[:1])
+    with pytest.raises(ValueError, match="num_starts must be at least 1"):
+        jaxem.device_mesh(num_starts=0)
+    with pytest.raises(ValueError, match="num_starts must divide the number of devices, 0"):
+        jaxem.device_mesh(devices=[])
