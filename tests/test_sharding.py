@@ -1,6 +1,7 @@
 """Images shared out over devices: the same results as on one, whatever the number of devices."""
 
 import os
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -15,6 +16,7 @@ import jaxem
 from jaxem.ops.sharding import Shards, as_shards
 
 HERE = Path(__file__).parent
+FAST = "--xla_backend_optimization_level=0 --xla_cpu_use_fusion_emitters=false"  # to compile; nothing is large here
 TOLERANCES = {"x32": 1e-5, "x64": 1e-10}
 
 
@@ -22,8 +24,7 @@ TOLERANCES = {"x32": 1e-5, "x64": 1e-10}
 def results(request, tmp_path_factory):
     """The arrays of all fits by name, number of devices (zero: without a mesh) and field; and the precision."""
     path = tmp_path_factory.mktemp("sharded") / f"{request.param}.npz"
-    flags = "--xla_backend_optimization_level=0 --xla_cpu_use_fusion_emitters=false"
-    environment = os.environ | {"XLA_FLAGS": flags, "JAX_ENABLE_X64": "0"}
+    environment = os.environ | {"XLA_FLAGS": FAST, "JAX_PLATFORMS": "cpu", "JAX_ENABLE_X64": "0"}
     command = [sys.executable, HERE / "sharded_results.py", path, request.param]
     subprocess.run(command, env=environment, check=True, timeout=900)
     found = {}
@@ -32,6 +33,39 @@ def results(request, tmp_path_factory):
             name, count, field = key.split("/")
             found.setdefault(name, {}).setdefault(int(count), {})[field] = array
     return request.param, found
+
+
+@pytest.fixture(scope="module")
+def of_processes(tmp_path_factory):
+    """The arrays of the fits of one, two and four processes by number, name and field."""
+    folder = tmp_path_factory.mktemp("processes")
+    environment = os.environ | {"XLA_FLAGS": FAST, "JAX_ENABLE_X64": "1", "JAX_PLATFORMS": "cpu"}
+    found = {}
+    for count in (1, 2, 4):
+        with socket.socket() as free:
+            free.bind(("localhost", 0))
+            port = free.getsockname()[1]
+        path = folder / f"{count}.npz"
+        commands = [
+            [sys.executable, HERE / "process_results.py", *map(str, (port, count, number)), path, "x64"]
+            for number in range(count)
+        ]
+        processes = [subprocess.Popen(command, env=environment) for command in commands]
+        assert [process.wait(timeout=600) for process in processes] == [0] * count
+        with np.load(path) as archive:
+            found[count] = dict(archive.items())
+    return found
+
+
+def test_any_number_of_processes_finds_the_same(of_processes):
+    alone = of_processes[1]
+    assert {key.split("/")[0] for key in alone} == {"plain", "missing pixels", "search"}
+    for count in (2, 4):
+        assert alone.keys() == of_processes[count].keys()
+        for key, array in alone.items():
+            most = 0 if array.dtype.kind in "ib" else 1e-10 * np.abs(array).max()
+            shared = of_processes[count][key]
+            np.testing.assert_allclose(shared, array, rtol=0, atol=most, err_msg=f"{key} of {count} processes")
 
 
 def test_any_number_of_devices_finds_the_same(results):

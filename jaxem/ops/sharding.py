@@ -74,11 +74,18 @@ class Shards:
         return jax.make_array_from_callback(shape, sharding, shard)
 
     def replicate(self, tree: Any) -> Any:
-        """The same on every device."""
+        """The same on every device, of every process."""
         sharding = NamedSharding(self.mesh, PartitionSpec())
 
         def everywhere(leaf: Any) -> Any:
-            return leaf if isinstance(leaf, jax.core.Tracer) else jax.device_put(leaf, sharding)
+            if isinstance(leaf, jax.core.Tracer):
+                return lax.with_sharding_constraint(leaf, sharding)
+            if sharding.is_fully_addressable:
+                return jax.device_put(leaf, sharding)
+            if jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):
+                return jax.random.wrap_key_data(everywhere(jax.random.key_data(leaf)), impl=jax.random.key_impl(leaf))
+            host = np.asarray(leaf)
+            return jax.make_array_from_callback(host.shape, sharding, lambda index: host[index])
 
         return jax.tree.map(everywhere, tree)
 

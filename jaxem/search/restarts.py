@@ -34,7 +34,7 @@ from jaxem.search.strategy import Search, run_search
 from jaxem.search.structure import Structure, as_structure
 from jaxem.solvers.diagnostics import Diagnostics, diagnose, remarks
 from jaxem.solvers.options import EMOptions, em_options
-from jaxem.solvers.result import Fit, fit_lines
+from jaxem.solvers.result import Fit, fit_lines, kept_of_shards
 from jaxem.solvers.summaries import agreement_line, warning_lines
 
 DEFAULT_SEARCH = Search()
@@ -251,8 +251,8 @@ def _fit_restarts(
 ) -> Restarts:
     workspace = make_workspace(frames, options.batch_size)
     starts = starting_points(key, num_restarts, workspace, structure, search)
-    found = find_best(workspace, starts, group_size, search, options).of_first(frames.num_given)
-    return forward_only("fit_restarts", found)
+    found = find_best(workspace, starts, group_size, search, options)
+    return forward_only("fit_restarts", kept_of_shards(found, frames))
 
 
 def find_best(

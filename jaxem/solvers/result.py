@@ -5,11 +5,12 @@ from __future__ import annotations
 import math
 from collections import Counter
 from enum import IntEnum
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import jax
 import numpy as np
 
+from jaxem.model.frames import Frames
 from jaxem.model.params import Params, Positions
 from jaxem.ops.printing import html_repr, number_of, short_repr, summarized
 from jaxem.runtime.text import plural
@@ -116,6 +117,17 @@ class Fit(NamedTuple):
     def positions(self) -> Positions:
         """The best hypothesis of each image."""
         return Positions(self.corners, None, self.best_template, self.best_transform, self.present)
+
+
+Result = TypeVar("Result", bound=Any)
+
+
+def kept_of_shards(found: Result, frames: Frames) -> Result:
+    """A result of images that are shared out, whole on every device, without what makes the shards equal."""
+    if frames.shards is None:
+        return found
+    whole: Result = frames.shards.replicate(found.of_first(frames.num_given))
+    return whole
 
 
 def fit_lines(fit: Fit, contrast: float = math.nan) -> list[str]:

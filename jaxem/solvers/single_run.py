@@ -21,7 +21,7 @@ from jaxem.ops.derivatives import forward_only
 from jaxem.runtime.compilation import jit
 from jaxem.solvers.em import EM
 from jaxem.solvers.options import EMOptions, em_options
-from jaxem.solvers.result import Fit
+from jaxem.solvers.result import Fit, kept_of_shards
 from jaxem.solvers.schedule import Schedule, as_schedule
 
 
@@ -102,9 +102,10 @@ def fit(
         fixed=as_fixed(fixed),
         num_shards=frames.num_shards,
     )
+    schedule = None if schedule is None else as_schedule(schedule, frames.pixels.dtype)
     if frames.shards is not None:
-        params = frames.shards.replicate(params)
-    return _fit(frames, params, None if schedule is None else as_schedule(schedule, frames.pixels.dtype), options)
+        params, schedule = frames.shards.replicate((params, schedule))
+    return _fit(frames, params, schedule, options)
 
 
 @jit
@@ -112,7 +113,7 @@ def _fit(frames: Frames, params: Params, schedule: Schedule | None, options: EMO
     # Not in `EM.init`: of a prior that is a constant of the program, XLA would add up the double words by itself.
     start = normalized(params, options.fixed)
     found = run_after(schedule, make_workspace(frames, options.batch_size), start, options)
-    return forward_only("fit", found.of_first(frames.num_given))
+    return forward_only("fit", kept_of_shards(found, frames))
 
 
 def run_after(schedule: Schedule | None, workspace: Workspace, params: Params, options: EMOptions) -> Fit:

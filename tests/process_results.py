@@ -1,0 +1,29 @@
+"""Fits shared out over processes: ``python process_results.py PORT COUNT NUMBER OUT.npz [x64]``."""
+
+import sys
+
+import jax
+import numpy as np
+from sharded_results import TEMPLATE, fitted, kept, planted
+
+import jaxem
+
+
+def main(port, count, number, path, in_double):
+    jax.config.update("jax_enable_x64", in_double)
+    if count > 1:
+        jax.config.update("jax_cpu_collectives_implementation", "gloo")
+        jax.distributed.initialize(f"localhost:{port}", count, number)
+    mesh = jaxem.device_mesh()
+    results = {"plain": fitted({}, mesh), "missing pixels": fitted({"weights": True}, mesh)}
+    images, _ = planted()
+    results["search"] = jaxem.fit_restarts(jax.random.key(1), images, TEMPLATE, mesh=mesh).best
+    arrays = {
+        f"{name}/{field}": np.asarray(value) for name, found in results.items() for field, value in kept(found).items()
+    }
+    if number == 0:
+        np.savez(path, **arrays)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1], int(sys.argv[2]), int(sys.argv[3]), sys.argv[4], "x64" in sys.argv)
