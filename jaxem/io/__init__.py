@@ -5,6 +5,6 @@ it (`readers.mrc` is a short one); where a file holds one frame, it is a line in
 unpickled.
 """
 
-from jaxem.io.frames import FramesError, read_frames
+from jaxem.io.frames import FramesError, open_frames, read_frames
 
-__all__ = ["FramesError", "read_frames"]
+__all__ = ["FramesError", "open_frames", "read_frames"]

@@ -7,25 +7,24 @@ Nothing is ever unpickled, and no other file is opened than those named.
 
 from __future__ import annotations
 
-import operator
-from collections.abc import Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
+from jaxem.io.choices import check_shape, check_some, check_whole, chosen_pixels, chosen_range, no_channels
 from jaxem.io.pixels import GREYS, Wanted, as_wanted, native
 from jaxem.io.places import Paths, locate
-from jaxem.io.readers.folder import FolderSource
 from jaxem.io.readers.formats import FramesError, Source, open_files, open_source
 from jaxem.io.readers.planes import axis_note, check_axes, with_channels
 from jaxem.io.readers.source import check_claim, check_memory, nbytes, not_finite
-from jaxem.runtime.text import plural
 
 BLOCK = 2**26  # bytes read at a time
 
-__all__ = ["FramesError", "Part", "read_frames", "read_part"]
+__all__ = ["FramesError", "OpenedFrames", "Part", "open_frames", "read_frames", "read_part"]
 
 
 def read_frames(
@@ -107,7 +106,107 @@ class Part(NamedTuple):
     notes: tuple[str, ...] = ()
 
 
-def read_part(
+def read_part(path: Paths, **choices: Any) -> Part:
+    """`read_frames`, with which part of the file that is."""
+    with open_frames(path, **choices) as opened:
+        images = _read(opened)
+        notes = (*opened.source.about.notes, *filter(None, [opened.axis_note, _colour_note(opened, images)]))
+    return Part(images, opened.numbers, opened.total, opened.rows, opened.columns, opened.size, opened.names, notes)
+
+
+@dataclass(frozen=True)
+class OpenedFrames:
+    """Frames that are read when they are wanted, for `jaxem.stream`.
+
+    Args:
+        source: of all frames of the file.
+        path: of the file, to complain about.
+        wanted: what becomes of the pixels.
+        taken: numbers of the frames in the source.
+        numbers: theirs in the file, or in the folder.
+        total: how many that holds.
+        rows: of the file's frames those that are taken.
+        columns: likewise.
+        names: of the files that hold one frame each.
+    """
+
+    source: Source
+    path: Path
+    wanted: Wanted
+    taken: range
+    numbers: range
+    total: int
+    rows: slice
+    columns: slice
+    names: tuple[str, ...] | None
+
+    @property
+    def size(self) -> tuple[int, ...]:
+        """(height, width) of the file's frames."""
+        return self.source.shape[1:3]
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """(K, H, W) or (K, H, W, C), by what the file says of itself."""
+        return (len(self.taken), *self._like.shape[1:])
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """Of the pixels, by what the file says of itself."""
+        return self._like.dtype
+
+    @property
+    def axis_note(self) -> str | None:
+        """Along which axis of the file the frames lie, in words, where that is worth a word."""
+        return axis_note(self.source, self.taken)
+
+    def read(self, start: int, stop: int) -> np.ndarray:
+        """Frames `start` to `stop` - 1 of those that are taken, (n, H, W) or (n, H, W, C).
+
+        Raises:
+            FramesError: they are not there, or cannot be used.
+        """
+        numbers = self.taken[start:stop]
+        stored = self.as_stored(numbers)
+        if self.wanted.colour and stored.ndim == 3:
+            raise no_channels(self.path)
+        block = self.as_asked_for(stored, numbers)
+        if len(block) < len(numbers):
+            raise FramesError(
+                f"{self.path} holds fewer frames than it claims, {start + len(block)} of {self.shape[0]}."
+            )
+        if block.dtype != self.dtype or block.shape[1:] != self.shape[1:]:
+            raise FramesError(f"{self.path} holds frames in colour among grey ones; they can be read at once alone.")
+        return np.array(block)  # of a mapped file a copy, whose pages need not stay
+
+    def as_stored(self, numbers: range) -> np.ndarray:
+        """Frames of these numbers of the source with all their channels; fewer where a video ends early."""
+        return self.source.read(numbers, self.rows, self.columns)
+
+    def as_asked_for(self, block: np.ndarray, numbers: range) -> np.ndarray:
+        """The same in grey or in colour, if their numbers can be used."""
+        block = as_wanted(block.astype(native(block.dtype), copy=False), self.wanted)
+        _check_numbers(block, numbers, self.path, self.wanted.nan_missing)
+        return block
+
+    @property
+    def claimed_bytes(self) -> int:
+        """Of the pixels as the file holds them."""
+        return nbytes((len(self.taken), *self._cut_size, *self.source.shape[3:]), self.source.dtype)
+
+    @property
+    def _cut_size(self) -> tuple[int, int]:
+        return self.rows.stop - self.rows.start, self.columns.stop - self.columns.start
+
+    @property
+    def _like(self) -> np.ndarray:
+        """No frames, of the shape and type of what is read."""
+        channels = self.source.shape[3:]
+        return as_wanted(np.empty((0, *self._cut_size, *channels), native(self.source.dtype)), self.wanted)
+
+
+@contextmanager
+def open_frames(
     path: Paths,
     *,
     crop: Sequence[int] | None = None,
@@ -117,11 +216,37 @@ def read_part(
     colour: bool = False,
     channel: int | None = None,
     nan_missing: bool = False,
-) -> Part:
-    """`read_frames`, with which part of the file that is."""
+) -> Iterator[OpenedFrames]:
+    """Frames that do not fit into memory, to be read a few at a time while the file is open.
+
+    Args:
+        path: where they are, like all that follows as for `read_frames`.
+        crop: the part of each frame to take.
+        frames: (first, last).
+        every: N to take every N-th.
+        grey: how colour becomes grey.
+        colour: keep the channels.
+        channel: the number of the one to take.
+        nan_missing: let NaN pass; `jaxem.stream` takes weights to know which pixels count.
+
+    Returns:
+        A context that gives `OpenedFrames`, with ``shape``, ``dtype`` and ``read(start, stop)``.
+
+    Raises:
+        FramesError: as `read_frames`, but for what only the pixels tell, which comes when they are read.
+
+    Example:
+        >>> import tempfile, pathlib, numpy as np, jaxem
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     stack = pathlib.Path(folder, "stack.npy")
+        ...     np.save(stack, np.zeros((9, 10, 12), np.uint8))
+        ...     with jaxem.io.open_frames(stack, frames=(2, 9)) as source:
+        ...         source.shape, source.read(1, 3).shape
+        ((7, 10, 12), (2, 10, 12))
+    """
     if grey not in GREYS:
         raise FramesError(f"must be one of {', '.join(GREYS)}, but is {grey!r}.", "grey")
-    first, last, step = _choice(frames, every)
+    first, last, step = chosen_range(frames, every)
     place, name = locate(path)
     opened: AbstractContextManager[Source]
     if isinstance(place, Path):
@@ -131,7 +256,7 @@ def read_part(
     else:
         place, files = place[0], place[1]
         chosen, in_folder = range(*slice(first, last, step).indices(len(files))), len(files)
-        _check_some(chosen, len(files), place, frames, every)
+        check_some(chosen, len(files), place, frames, every)
         taken = [files[number] for number in chosen]
         opened, names = open_files(taken, nan_missing=nan_missing), tuple(file.name for file in taken)
         first, last, step = None, None, 1
@@ -141,69 +266,52 @@ def read_part(
         if hasattr(whole_source, "count") and min(first or 0, last or 0) < 0:  # only decoding tells how many there are
             total = whole_source.count()
         numbers = range(*slice(first, last, step).indices(total))
-        shape = _check_shape(source, place, colour)
-        _check_some(numbers, total, place, frames, every)
-        _check_whole(source, place, numbers, last)
+        shape = check_shape(source, place, colour)
+        check_some(numbers, total, place, frames, every)
+        check_whole(source, place, numbers, last)
         check_axes(source, place, numbers, colour)
-        rows, columns = _cut(crop, shape[1:3], place)
+        rows, columns = chosen_pixels(crop, shape[1:3], place)
         wanted = Wanted(grey, colour, nan_missing, source.about.is_colour)
-        images = _read(source, place, numbers, rows, columns, wanted)
-        notes = (*source.about.notes, *filter(None, [axis_note(source, numbers), _colour_note(source, images, grey)]))
-    if chosen is not None:
-        numbers, total = chosen, in_folder
-    return Part(images, numbers, total, rows, columns, shape[1:3], names, notes)
+        in_file = (numbers, total) if chosen is None else (chosen, in_folder)
+        found = OpenedFrames(source, place, wanted, numbers, *in_file, rows, columns, names)
+        if source.stored_bytes is not None:
+            check_claim(place, found.claimed_bytes, source.stored_bytes)
+        yield found
 
 
-def _check_whole(source: Source, path: Path, numbers: range, last: int | None) -> None:
-    """Of a recording that was cut short take what is asked for, if it is there, and nothing if all is."""
-    whole = source.about.num_whole
-    if whole is not None and (last is None or numbers[-1] >= whole):
-        claimed = f", of {source.shape[0]} that it tells of" if source.shape[0] > whole else ""
-        them = "it" if whole == 1 else "them"
-        are = "is" if whole == 1 else "are"
-        raise FramesError(
-            f"{path} was cut short: {plural(whole, 'frame')} {are} whole{claimed}; --frames 0:{whole} reads {them}."
-        )
-
-
-def _colour_note(source: Source, images: np.ndarray, grey: str) -> str | None:
+def _colour_note(opened: OpenedFrames, images: np.ndarray) -> str | None:
     """That colour has become grey, or that a channel was left out, which nobody may want."""
-    if source.shape[3:] == (4,) and images.shape[3:] == (3,):
+    shape, grey = opened.source.shape, opened.wanted.grey
+    if shape[3:] == (4,) and images.shape[3:] == (3,):
         return "the last of four channels is taken for transparency and left out"
-    if len(source.shape) == 4 and source.shape[3] > 1 and images.ndim == 3:
+    if len(shape) == 4 and shape[3] > 1 and images.ndim == 3:
         how = "by luma" if grey == "luma" else "as the mean of its channels" if grey == "mean" else f"as its {grey}"
         return f"colour has become grey, {how}; --colour keeps it"
     return None
 
 
-def _read(source: Source, path: Path, numbers: range, rows: slice, columns: slice, wanted: Wanted) -> np.ndarray:
+def _read(opened: OpenedFrames) -> np.ndarray:
     """Block by block, so that colour needs little more memory than grey."""
-    size = rows.stop - rows.start, columns.stop - columns.start
-    claimed = nbytes((len(numbers), *size, *source.shape[3:]), source.dtype)
-    if source.stored_bytes is not None:
-        check_claim(path, claimed, source.stored_bytes)
+    path, source, numbers = opened.path, opened.source, opened.taken
     frame = nbytes(source.shape[1:], source.dtype)
-    like = as_wanted(np.empty((0, *size, *source.shape[3:]), native(source.dtype)), wanted)
-    shape = (len(numbers), *like.shape[1:])
-    check_memory(path, nbytes(shape, like.dtype) + min(BLOCK, claimed) + frame)
-    out = np.empty(shape, like.dtype)
+    check_memory(path, nbytes(opened.shape, opened.dtype) + min(BLOCK, opened.claimed_bytes) + frame)
+    out = np.empty(opened.shape, opened.dtype)
     step, done, has_channels = max(1, BLOCK // frame), 0, False
     for start in range(0, len(numbers), step):
         some = numbers[start : start + step]
-        block = source.read(some, rows, columns)
-        has_channels = has_channels or block.ndim == 4
-        block = as_wanted(block.astype(native(block.dtype), copy=False), wanted)
+        stored = opened.as_stored(some)
+        has_channels = has_channels or stored.ndim == 4
+        block = opened.as_asked_for(stored, some)
         if not len(block):
             break
         if block.dtype != out.dtype:  # the first of the files was grey, and this one is in colour
             out = out.astype(np.result_type(out, block))
-        _check_numbers(block, some, path, wanted.nan_missing)
         out[done : done + len(block)] = block
         done += len(block)
     if not done:
         raise FramesError(f"{path} holds no frame of those chosen.")
-    if wanted.colour and not has_channels:
-        raise _no_channels(path)
+    if opened.wanted.colour and not has_channels:
+        raise no_channels(path)
     return out if done == len(out) else out[:done].copy()
 
 
@@ -214,77 +322,3 @@ def _check_numbers(block: np.ndarray, numbers: range, path: Path, nan_missing: b
     if bad.any():
         number = numbers[int(bad.argmax())]
         raise FramesError(f"{path}: frame {number} (counted from 0) {not_finite(block[bad.argmax()])}.")
-
-
-def _no_channels(path: Path, shape: tuple[int, ...] | None = None) -> FramesError:
-    of_shape = "" if shape is None else f", of shape {shape}"
-    return FramesError(f"keeps the channels of colour, but {path} is grey{of_shape}; leave it out.", "colour")
-
-
-def _choice(frames: Sequence[int | None] | None, every: int) -> tuple[int | None, int | None, int]:
-    try:
-        first, last = (None, None) if frames is None else frames
-        ends = [None if end is None else operator.index(end) for end in (first, last)]
-    except (TypeError, ValueError):
-        raise FramesError(f"must be two whole numbers or None, (first, last), but are {frames!r}.", "frames") from None
-    try:
-        step = operator.index(every)
-    except TypeError:
-        step = 0
-    if step < 1:
-        raise FramesError(f"must be a whole number of at least 1, but is {every!r}.", "every")
-    return ends[0], ends[1], step
-
-
-def _check_some(numbers: range, total: int, path: Path, frames: Any, every: int) -> None:
-    if total and not numbers:
-        first, last = frames or (None, None)
-        if first is not None and last == first + 1:
-            raise FramesError(f"is {first}, but {path} holds {total} frames; choose 0 to {total - 1}.", "frames")
-        ends = ":".join("" if end is None else str(end) for end in (first, last))
-        raise FramesError(
-            f"{ends} takes none of the {total} frames of {path}, numbered 0 to {total - 1}; 0:{total} would take all, "
-            f"the second number being one past the last.",
-            "frames",
-        )
-
-
-def _check_shape(source: Source, path: Path, colour: bool) -> tuple[int, ...]:
-    shape = source.shape
-    if source.dtype.kind not in "buif":
-        raise FramesError(f"{path} must hold real numbers, but holds {source.dtype}.")
-    if colour and (len(shape) == 3 or shape[-1:] == (1,)) and not isinstance(source, FolderSource):
-        raise _no_channels(path, shape)
-    if len(shape) not in (3, 4):
-        if len(shape) == 2:
-            raise FramesError(
-                f"{path} has shape {shape}, and several frames (K, H, W) are needed. If these are {shape[0]} signals "
-                f"of length {shape[1]}, save x[:, None, :] and take a template of height 1; one frame for locate is "
-                f"x[None]."
-            )
-        raise FramesError(f"{path} must hold a stack (K, H, W), images first, but its shape is {shape}.")
-    if len(shape) == 3 and shape[2] in (3, 4) and min(shape[:2]) > shape[2] and not isinstance(source, FolderSource):
-        raise FramesError(
-            f"{path}, of shape {shape}, looks like one colour picture; give a stack of several, (K, H, W, {shape[2]}). "
-            f"If it is {shape[0]} frames of {shape[1]} x {shape[2]}, save the array x as x[..., None]."
-        )
-    if 0 in shape:
-        raise FramesError(f"{path} holds no pixels: its shape is {shape}.")
-    return shape
-
-
-def _cut(crop: Sequence[int] | None, size: tuple[int, ...], path: Path) -> tuple[slice, slice]:
-    if crop is None:
-        return slice(0, size[0]), slice(0, size[1])
-    try:
-        row, column, height, width = (operator.index(number) for number in crop)
-    except (TypeError, ValueError):
-        problem = f"must be four whole numbers (row, column, height, width), but is {crop!r}."
-        raise FramesError(problem, "crop") from None
-    if min(row, column) < 0 or min(height, width) < 1 or row + height > size[0] or column + width > size[1]:
-        raise FramesError(
-            f"must lie within the frames of {path}, {size[0]} x {size[1]}, but takes {height} x {width} pixels from "
-            f"row {row}, column {column}.",
-            "crop",
-        )
-    return slice(row, row + height), slice(column, column + width)
