@@ -8,8 +8,9 @@ Nothing is ever unpickled, and no other file is opened than those named.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -21,6 +22,7 @@ from jaxem.io.places import Paths, locate
 from jaxem.io.readers.formats import FramesError, Source, open_files, open_source
 from jaxem.io.readers.planes import axis_note, check_axes, with_channels
 from jaxem.io.readers.source import check_claim, check_memory, nbytes, not_finite
+from jaxem.io.rewinding import Rewinding
 
 BLOCK = 2**26  # bytes read at a time
 
@@ -248,19 +250,18 @@ def open_frames(
         raise FramesError(f"must be one of {', '.join(GREYS)}, but is {grey!r}.", "grey")
     first, last, step = chosen_range(frames, every)
     place, name = locate(path)
-    opened: AbstractContextManager[Source]
     if isinstance(place, Path):
         whole_grey = grey == "luma" and not colour and channel is None
-        opened = open_source(place, name, whole_grey=whole_grey, nan_missing=nan_missing)
+        opened = partial(open_source, place, name, whole_grey=whole_grey, nan_missing=nan_missing)
         chosen, names = None, None
     else:
         place, files = place[0], place[1]
         chosen, in_folder = range(*slice(first, last, step).indices(len(files))), len(files)
         check_some(chosen, len(files), place, frames, every)
         taken = [files[number] for number in chosen]
-        opened, names = open_files(taken, nan_missing=nan_missing), tuple(file.name for file in taken)
+        opened, names = partial(open_files, taken, nan_missing=nan_missing), tuple(file.name for file in taken)
         first, last, step = None, None, 1
-    with opened as whole_source:
+    with Rewinding(opened) as whole_source:
         source = with_channels(whole_source, place, channel, colour)
         total = source.shape[0]
         if hasattr(whole_source, "count") and min(first or 0, last or 0) < 0:  # only decoding tells how many there are

@@ -178,8 +178,11 @@ def _check_png_sums(data: bytes) -> None:
 
 def _decode(path: Path, data: bytes, form: str) -> Picture:
     forms = ("JPEG", "MPO") if form == "JPEG" else (form,)
-    image = library("PIL.Image", path).open(io.BytesIO(data), formats=forms)
-    notes: list[str] = []
+
+    def opened() -> Any:
+        return library("PIL.Image", path).open(io.BytesIO(data), formats=forms)
+
+    image, notes = opened(), list[str]()
     orientation = int(image.getexif().get(ORIENTATION, 1))
     if orientation in range(2, 9):
         notes.append("turned as EXIF says")
@@ -187,6 +190,9 @@ def _decode(path: Path, data: bytes, form: str) -> Picture:
     skipped = int(bool(image.info.get("default_image")))  # for those who cannot show the animation
 
     def read(number: int) -> np.ndarray:
+        nonlocal image
+        if image.tell() > number + skipped:  # some formats lose count where they go back
+            image = opened()
         if image.tell() != number + skipped:
             image.seek(number + skipped)
         return turned(_pixels(path, image, notes), orientation)

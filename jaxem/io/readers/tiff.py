@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -202,7 +202,7 @@ class _Pages:
     size: int
     room: int  # bytes for pixels
     about: About
-    stored: int = 0
+    stored: dict[int, int] = field(default_factory=dict)  # bytes of pixels by frame, of those that were read
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -229,8 +229,8 @@ class _Pages:
                     f"{self.path}: pages must be of one size and kind, but page 0 is {self.first.shape} of "
                     f"{self.first.dtype} and page {number} is {page.shape} of {page.dtype}."
                 )
-            self.stored += page.stored
-            check_claim(self.path, self.stored, self.room, most_packed=1)  # else pages share their pixels
+            self.stored[number] = page.stored
+            check_claim(self.path, sum(self.stored.values()), self.room, most_packed=1)  # else pages share pixels
             cut = page.read()[rows, columns]
             out = np.empty((len(numbers), *cut.shape), cut.dtype) if out is None else out
             out[place] = cut
