@@ -15,6 +15,7 @@ from jax import lax
 
 import jaxem
 from jaxem.model import steps
+from jaxem.model.expectation import expectation
 from jaxem.model.frames import Frames
 from jaxem.model.params import to_internal_units
 from jaxem.model.workspace import make_workspace
@@ -45,7 +46,7 @@ def measure(num_images, rounds):
 
     @jax.jit
     def iteration(workspace, params):
-        statistics = steps.expectation(workspace, params, hard=False).statistics
+        statistics = expectation(workspace, params, hard=False).statistics
         return steps.update(workspace.images, workspace.totals, statistics, jnp.float32(0), params)
 
     chunk = next(size for size in range(min(len(images), FOUR_GB // 4), 0, -1) if len(images) % size == 0)

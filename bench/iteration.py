@@ -17,6 +17,7 @@ import peers
 
 import jaxem
 from jaxem.model import objective, steps
+from jaxem.model.expectation import expectation
 from jaxem.model.frames import Frames
 from jaxem.model.params import to_internal_units, to_pixel_values
 from jaxem.model.workspace import make_workspace
@@ -30,15 +31,15 @@ def jaxem_fit(images, *start, hard=False):
     images, params = jnp.asarray(images), jaxem.Params(*map(jnp.asarray, start))
     batch_size = cheapest_batch_size(len(images), images[0].size)
     workspace = jax.jit(make_workspace, static_argnums=1)(Frames(images), batch_size)
-    expectation = jax.jit(lambda workspace, theta: steps.expectation(workspace, theta, hard=hard))
+    first = jax.jit(lambda workspace, theta: expectation(workspace, theta, hard=hard))
     internal = to_internal_units(params, workspace.images)
-    statistics, _, _ = expectation(workspace, internal)
+    statistics, _, _ = first(workspace, internal)
 
     @jax.jit
     def once(workspace, statistics, before):
         images, totals, _ = workspace
         found = steps.update(images, totals, statistics, jnp.float32(0), before)
-        statistics, ratio, _ = steps.expectation(workspace, found, hard=hard)
+        statistics, ratio, _ = expectation(workspace, found, hard=hard)
         density = objective.log_density(images, totals, found, ratio)
         return to_pixel_values(found, images, params), statistics, density
 
