@@ -70,3 +70,7 @@ class OutputError(ArgumentError, OSError):
 
     def __reduce__(self) -> tuple[type, tuple[str]]:
         return type(self), (self.problem,)
+
+
+class ProcessesError(RuntimeError):
+    """Processes that should work together cannot, or no longer; says why in one sentence."""
