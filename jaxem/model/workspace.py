@@ -60,13 +60,13 @@ class MeanSums(NamedTuple):
     ===========  =================  ===================================================================
     pixels       (C, H, W)          weighted pixels less the offset, in units of the scale
     own_weights  (H, W) or None     their own weights; None: they are shared
-    count        () or None         how many images; None: as many as there are
+    num_images   () or None         how many images; None: as many as there are
     ===========  =================  ===================================================================
     """
 
     pixels: jax.Array
     own_weights: jax.Array | None
-    count: jax.Array | None
+    num_images: jax.Array | None
 
 
 def center_about(moments: PixelMoments, frames: Frames, batch_size: int) -> CenteredImages:
@@ -94,8 +94,8 @@ def mean_sums(moments: PixelMoments, batch: Frames, weights: jax.Array) -> MeanS
 def center_by(moments: PixelMoments, frames: Frames, sums: MeanSums, num_images: int) -> CenteredImages:
     """Images about the mean image that sums over all of them, so many, make."""
     _, scale, mean_square, lowest, highest = moments
-    total, own_weights, count = sums
-    count = num_images if count is None else jnp.where(count > 0, count, 1)
+    total, own_weights, counted = sums
+    count = num_images if counted is None else jnp.where(counted > 0, counted, 1)
     mean_weights = frames.shared_weights if own_weights is None else own_weights / count
     # Sums of squares carry a relative error eps, pixels carry eps times their size; less noise than that is invisible.
     eps = jnp.finfo(frames.pixels.dtype).eps

@@ -8,7 +8,7 @@ of `model`.
 
 from jaxem.stream.online import OnlineFit, fit_online
 from jaxem.stream.out_of_core import fit
-#from jaxem.stream.restarts import fit_restarts
+from jaxem.stream.restarts import fit_restarts
 from jaxem.stream.sources import FrameSource
 
-__all__ = ["FrameSource", "OnlineFit", "fit", "fit_online"]
+__all__ = ["FrameSource", "OnlineFit", "fit", "fit_online", "fit_restarts"]

@@ -24,12 +24,12 @@ from jaxem.stream.passes import Passes
 
 
 class StackMoments(NamedTuple):
-    """Of some of the frames, in float64 on the host; of channels that hold nothing finite the count is zero.
+    """Of some of the frames, in float64 on the host; of channels that hold nothing finite it is zero.
 
     ===========  =================  ============================================================================
     field        shape              meaning, unit
     ===========  =================  ============================================================================
-    count        (C,)               pixels that count
+    num_pixels   (C,)               pixels that count
     mean         (C,)               their mean, pixel value
     variance     (C,)               mean square of their distance from it, pixel value squared
     distance     ()                 about their mean distance from it, at least that, pixel value
@@ -43,7 +43,7 @@ class StackMoments(NamedTuple):
     ===========  =================  ============================================================================
     """
 
-    count: Any
+    num_pixels: Any
     mean: Any
     variance: Any
     distance: Any
@@ -61,14 +61,14 @@ def stack_moments(passes: Passes, batch_size: int) -> StackMoments:
     return passes.run(partial(moments_of_chunk, batch_size=batch_size), passes.stream.nothing(), merge, look=True)
 
 
-def moments_of_chunk(nothing: Frames, own: Any, counts: jax.Array, batch_size: int) -> tuple[StackMoments, None]:
+def moments_of_chunk(nothing: Frames, own: Any, counts: Any, batch_size: int) -> tuple[StackMoments, None]:
     """Of a chunk; there is nothing for each of its frames."""
     moments, count, sums = jax.device_get(_measure(nothing, own, counts, batch_size=batch_size))
     scale = np.float64(moments.scale)
     variance = scale**2 * moments.mean_square.astype(np.float64)
     offset, pixels = moments.mean.astype(np.float64), scale * sums.pixels.astype(np.float64)
-    num_images = np.float64(sums.count)
-    weights = num_images
+    num_images = np.float64(sums.num_images)
+    weights: Any = num_images
     if sums.own_weights is not None:
         weights = sums.own_weights.astype(np.float64)
     elif nothing.shared_weights is not None:
@@ -106,15 +106,16 @@ def _measure(nothing: Frames, own: Any, counts: jax.Array, batch_size: int) -> t
 
 def merge(one: StackMoments, other: StackMoments) -> StackMoments:
     """Of the frames of both."""
-    count = one.count + other.count
-    shares = [np.where(count > 0, part.count / np.maximum(count, 1), 0) for part in (one, other)]
+    count = one.num_pixels + other.num_pixels
+    shares = [np.where(count > 0, part.num_pixels / np.maximum(count, 1), 0) for part in (one, other)]
     mean = shares[0] * one.mean + shares[1] * other.mean
-    off = [np.where(part.count > 0, part.mean - mean, 0) for part in (one, other)]
+    off = [np.where(part.num_pixels > 0, part.mean - mean, 0) for part in (one, other)]
     parts = list(zip(shares, (one, other), off, strict=True))
     total = max(count.sum(), 1)
     # No more than the sum of both distances, which is near enough for a unit.
     distance = sum(
-        part.count.sum() / total * part.distance + (part.count * np.abs(apart)).sum() / total for _, part, apart in parts
+        part.num_pixels.sum() / total * part.distance + (part.num_pixels * np.abs(apart)).sum() / total
+        for _, part, apart in parts
     )
     beside = (other.offset - one.offset)[:, None, None]
     return StackMoments(
@@ -144,7 +145,7 @@ def centred_by(found: StackMoments, nothing: Frames, num_images: int) -> tuple[C
         return None if array is None else np.asarray(array, dtype)
 
     moments = PixelMoments(
-        offset, cast(scale), cast(found.variance / scale**2), cast(found.lowest), cast(found.highest)
+        cast(offset), cast(scale), cast(found.variance / scale**2), cast(found.lowest), cast(found.highest)
     )
     pixels = (found.pixels - about * found.weights) / scale
     count = None if nothing.frame_weights is None else cast(found.num_images)

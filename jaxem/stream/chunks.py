@@ -1,7 +1,6 @@
-"""What a chunk of frames adds to the sums of a pass: the formulas of `model`, over batches that stay in a core's cache.
+"""What a chunk of frames adds to the sums of a pass: the formulas of `model`, over batches that stay in a cache.
 
-Transforms of the frames are made anew each time, which costs half of what is done with them; kept, they would take twice
-the memory of the frames.
+The frames are transformed anew each time: kept, their transforms would take twice the memory of the frames.
 """
 
 from __future__ import annotations
@@ -40,9 +39,7 @@ def accumulate_chunk(
     def one_batch(part: Any, weights: jax.Array, _: None) -> tuple[Sums, Hypotheses]:
         own, counts = part
         batch = with_own_spectra(images._replace(frames=frames.batch(own)))
-        return accumulate(
-            batch, weights * counts, params, terms, hard=options.hard, transforms=options.transforms
-        )
+        return accumulate(batch, weights * counts, params, terms, hard=options.hard, transforms=options.transforms)
 
     sums, best = over_batches(one_batch, (frames.own, counts), options.batch_size)
     return sums, jax.tree.map(lambda pieces: unbatch(pieces, len(counts)), best)

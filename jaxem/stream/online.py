@@ -5,11 +5,10 @@ Source: ``docs/stream.md``, *Online EM*.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import jax
 import jax.numpy as jnp
@@ -36,9 +35,9 @@ from jaxem.stream.sources import Chunk, FrameStream, as_stream
 
 NUM_BATCHES = 50  # that a source is cut into by default
 BATCHES_AHEAD = 2
-# The weight of a batch in the statistics grows with the root of its number: that forgets what the first parameters
-# made of the first batches, and leaves 8/9 of all frames as the effective number.
-STEP_GROWTH = 0.5
+# The weight of a batch in the statistics grows with the fourth root of its number: that forgets what the first
+# parameters made of the first batches, and leaves 24/25 of all frames as the effective number.
+STEP_GROWTH = 0.25
 
 
 class OnlineFit(NamedTuple):
@@ -65,7 +64,7 @@ class OnlineFit(NamedTuple):
 
 
 def default_step_size(number: int) -> float:
-    """The step size of a batch, by its number from 0: 1.5 / (n + 1.5)."""
+    """The step size of a batch, by its number from 0: 1.25 / (n + 1.25)."""
     return (1 + STEP_GROWTH) / (number + 1 + STEP_GROWTH)
 
 
@@ -133,7 +132,7 @@ def fit_online(
             gamma = _as_step_size(step_size(number), number)
             log_likelihood, best = run.learn(chunk, gamma)
             history.append(log_likelihood)
-            sizes.append(chunk.count)
+            sizes.append(chunk.num_frames)
             found.append(best)
     if run is None:
         raise ArgumentValueError("batches", "must hold at least one batch of frames.")
@@ -148,9 +147,9 @@ class _OnlineRun:
     def __init__(self, stream: FrameStream, chunk: Chunk, params: Params, prior_smoothing: Any, given: dict[str, Any]):
         params = as_params(params, stream.source.shape[1:], stream.dtype, given["transforms"])
         self.options = em_options(
-            jax.ShapeDtypeStruct((len(chunk.counts), *stream.source.shape[1:]), stream.dtype),
+            cast(Any, jax.ShapeDtypeStruct((len(chunk.counts), *stream.source.shape[1:]), stream.dtype)),
             hard=given["hard"],
-            prior_smoothing=chunk.count if prior_smoothing is None else prior_smoothing,
+            prior_smoothing=chunk.num_frames if prior_smoothing is None else prior_smoothing,
             max_iterations=0,
             tolerance=0.0,
             batch_size=None,
@@ -160,7 +159,7 @@ class _OnlineRun:
         size = min(self.options.batch_size, len(chunk.counts))
         self.options = replace(self.options, batch_size=size)
         found, _ = moments_of_chunk(stream.nothing(), chunk.own, chunk.counts, size)
-        self.images, _ = centred_by(found, stream.nothing(), chunk.count)
+        self.images, _ = centred_by(found, stream.nothing(), chunk.num_frames)
         self.start = _normalized(params, self.options.fixed)
         self.params = _to_internal(self.start, self.images)
         self.means: Any = None
@@ -169,15 +168,15 @@ class _OnlineRun:
     def learn(self, chunk: Chunk, gamma: float) -> tuple[float, Hypotheses]:
         """One step: the log likelihood of a batch a frame before it, and the best hypothesis of each of its frames."""
         own, counts = jax.device_put((chunk.own, chunk.counts))
-        self.num_seen += chunk.count
+        self.num_seen += chunk.num_frames
         if self.means is None:
             gamma, self.means = 1.0, _zeros_of(self.images, self.params, self.options, own, counts)
-        dtype = self.params.template.dtype
+        numbers: Any = np.array([gamma, self.num_seen], self.params.template.dtype)
         self.means, self.params, log_likelihood, best = _step(
             self.images, self.params, self.means, self.options, own, counts,
-            np.asarray(gamma, dtype), np.asarray(self.num_seen, dtype),
+            numbers,
         )  # fmt: skip
-        best = jax.tree.map(lambda leaf: leaf[: chunk.count], jax.device_get(best))
+        best = jax.tree.map(lambda leaf: leaf[: chunk.num_frames], jax.device_get(best))
         return float(log_likelihood), best
 
     def result(self) -> Params:
@@ -209,7 +208,8 @@ def _chunks(batches: Any, batch_size: int | None, weights: Any) -> Iterator[tupl
         here, expected = (stream.source.shape[1:], stream.dtype), (first.source.shape[1:], first.dtype)
         if here != expected:
             raise ArgumentValueError(
-                "batches", f"must hold frames alike, but after {expected[0]} of {expected[1]} came {here[0]} of {here[1]}."
+                "batches",
+                f"must hold frames alike, but after {expected[0]} of {expected[1]} came {here[0]} of {here[1]}.",
             )
         _expect_shared(stream)
         size = max(size, stream.num_images)
@@ -269,10 +269,10 @@ def _step(
     options: EMOptions,
     own: Any,
     counts: jax.Array,
-    gamma: jax.Array,
-    num_seen: jax.Array,
+    numbers: jax.Array,
 ) -> tuple[_Means, Params, jax.Array, Hypotheses]:
     """E-step on a batch, means with its own in them, and the M-step that these make."""
+    gamma, num_seen = numbers
     of_batch, log_likelihood, best = _batch_means(images, params, options, own, counts)
     means = jax.tree.map(lambda before, new: (1 - gamma) * before + gamma * new, means, of_batch)
     supports = appearances_of(params, options.transforms).supports

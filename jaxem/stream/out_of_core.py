@@ -28,7 +28,7 @@ from jaxem.runtime.executor import Executor, Task
 from jaxem.search.progress import PLAIN_STAGE, PRIOR_STAGE, Progress, Reporter
 from jaxem.search.progress_bar import watched
 from jaxem.solvers.em import EM, EMState
-from jaxem.solvers.options import EMOptions, em_options
+from jaxem.solvers.options import EMOptions, cheapest_batch_size, em_options
 from jaxem.solvers.result import Fit
 from jaxem.solvers.schedule import Schedule, as_schedule
 from jaxem.stream.centring import StackMoments, centred_by, stack_moments
@@ -113,37 +113,61 @@ def fit(
         transforms=names,
         fixed=as_fixed(fixed),
     )
-    options = replace(options, batch_size=options.batch_size + options.batch_size % 2)
-    if schedule is not None:
-        schedule = as_schedule(schedule, stream.dtype)
-    passes = Passes(stream, options.batch_size, as_devices(devices))
+    options = streamed_options(options, stream, batch_size)
+    schedule = None if schedule is None else as_schedule(schedule, stream.dtype)
+    watching: Any = {"callback": callback, "progress": progress, "checkpointer": checkpointer}
+    return fit_from(stream, params, options, schedule, devices=as_devices(devices), **watching)[0]
+
+
+def streamed_options(options: EMOptions, stream: FrameStream, batch_size: int | None) -> EMOptions:
+    """Options with a batch of an even number of frames, since two share a transform, chosen for all of them."""
+    size = options.batch_size
+    if batch_size is None:
+        height, width = stream.image_shape
+        size = cheapest_batch_size(stream.num_images, height * width)
+    return replace(options, batch_size=size + size % 2)
+
+
+def fit_from(
+    stream: FrameStream,
+    params: Params,
+    options: EMOptions,
+    schedule: Schedule | None,
+    *,
+    devices: Sequence[jax.Device],
+    callback: Callable[[Progress], None] | None,
+    progress: bool,
+    checkpointer: Checkpointer | None,
+) -> tuple[Fit, Workspace]:
+    """`fit`, where all is checked, and the workspace of all frames, with none in it."""
+    passes = Passes(stream, options.batch_size, devices)
     executor = Executor(1, checkpointer or Checkpointer())
     with watched(callback, progress) as told:
         try:
-            return fit_in_passes(executor, Reporter(told), passes, params, options, schedule)
+            return _fit_in_passes(executor, Reporter(told), passes, params, options, schedule)
         except BaseException:
             passes.stop()
             raise
 
 
-def fit_in_passes(
+def _fit_in_passes(
     executor: Executor,
     reporter: Reporter,
     passes: Passes,
     params: Params,
     options: EMOptions,
     schedule: Schedule | None,
-) -> Fit:
+) -> tuple[Fit, Workspace]:
     """The whole run, as tasks that are watched, saved and taken up again."""
     workspace = executor.run([_centring_task(passes, options)])[0]
     start = _normalized(params, options.fixed)
     if schedule is None or not options.hard:
-        return StreamedEM(passes, options, schedule).run(executor, reporter, workspace, start, PLAIN_STAGE)[0]
+        return StreamedEM(passes, options, schedule).run(executor, reporter, workspace, start, PLAIN_STAGE)
     # As `single_run.run_after` does it: the steps of a schedule are soft, and have no iterations after them.
     soft = StreamedEM(passes, replace(options.soft, accelerate=False), schedule, has_iterations=False)
     before, workspace = soft.run(executor, reporter, workspace, start, PRIOR_STAGE)
     found, _ = StreamedEM(passes, options).run(executor, reporter, workspace, before.params, PLAIN_STAGE)
-    return found._replace(num_scheduled=before.num_scheduled)
+    return found._replace(num_scheduled=before.num_scheduled), workspace
 
 
 class Centring(NamedTuple):
@@ -301,13 +325,14 @@ class StreamedEM:
 
 
 def _sums_of_chunk(shared: Any, own: Any, counts: jax.Array) -> tuple[tuple[Sums, ImageTotals | None], Hypotheses]:
-    sums, best = accumulate_chunk(*shared, own, counts)
+    images, params, terms, options = shared
+    sums, best = accumulate_chunk(images, params, terms, options, own, counts)
     return (sums, None), best
 
 
 def _sums_and_totals_of_chunk(shared: Any, own: Any, counts: jax.Array) -> tuple[tuple[Sums, ImageTotals], Hypotheses]:
-    sums, best = accumulate_chunk(*shared, own, counts)
-    images, _, _, options = shared
+    images, params, terms, options = shared
+    sums, best = accumulate_chunk(images, params, terms, options, own, counts)
     return (sums, count_chunk(images, options, own, counts)), best
 
 

@@ -55,7 +55,9 @@ class Passes:
         self.stream, self.devices, self.gather = stream, list(devices), gather
         self.chunk_size, self.num_passes = stream.chunk_size(batch_size), 0
         on_cpu = all(device.platform == "cpu" for device in self.devices)
-        self._num_threads = max(len(self.devices), available_cores()) if on_cpu else CHUNKS_ON_DEVICE * len(self.devices)
+        self._num_threads = (
+            max(len(self.devices), available_cores()) if on_cpu else CHUNKS_ON_DEVICE * len(self.devices)
+        )
         self._is_stopped = False
         self._reader: ReadAhead[Chunk] | None = None
         self._changing, self._going = threading.Lock(), threading.Lock()
@@ -73,8 +75,8 @@ class Passes:
         """Sums over all frames.
 
         Args:
-            work: (shared, own, counts) -> what a chunk adds, and something for each of its frames, by compiled programs.
-                `own` and `counts` are those of a `Chunk`.
+            work: (shared, own, counts) -> what a chunk adds, and something for each of its frames, by compiled
+                programs. `own` and `counts` are those of a `Chunk`.
             shared: a tree of arrays that all chunks need.
             add: (what some chunks add, what another adds) -> what they add together.
             each: a tree of NumPy arrays (K, ...) that is filled with what there is for each frame, or None.
@@ -104,7 +106,7 @@ class Passes:
                         place = number % len(self.devices)
                         device, copy = self.devices[place], copies[place]
                         future = pool.submit(_work_on, work, copy, chunk.own, chunk.counts, device)
-                        pending.append((chunk.start, chunk.count, place, future))
+                        pending.append((chunk.start, chunk.num_frames, place, future))
                         del chunk  # its pixels are held by who works on them, and no longer
                         # Threads that ask for a program that is not there yet would all compile it.
                         most = self._num_threads if work in self._compiled else 0

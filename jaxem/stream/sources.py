@@ -78,18 +78,18 @@ def _give_back(whole: np.memmap, some: np.ndarray) -> None:
 class Chunk(NamedTuple):
     """Some of the frames, in arrays of NumPy that are as long for all chunks.
 
-    ======  =====================  ==========================================================================
-    field   shape                  meaning
-    ======  =====================  ==========================================================================
-    start   int                    number of the first frame
-    count   int                    how many there are; the others fill the arrays up
-    own     as `Frames.own`        pixels (n, H, W) or (n, H, W, C), weights (n, H, W), frame weights (n,)
-    counts  (n,)                   one for frames that are there, zero for those that fill up
-    ======  =====================  ==========================================================================
+    ==========  =================  ==========================================================================
+    field       shape              meaning
+    ==========  =================  ==========================================================================
+    start       int                number of the first frame
+    num_frames  int                how many there are; the others fill the arrays up
+    own         as `Frames.own`    pixels (n, H, W) or (n, H, W, C), weights (n, H, W), frame weights (n,)
+    counts      (n,)               one for frames that are there, zero for those that fill up
+    ==========  =================  ==========================================================================
     """
 
     start: int
-    count: int
+    num_frames: int
     own: tuple[Any, Any, Any]
     counts: np.ndarray
 
@@ -124,7 +124,7 @@ class FrameStream:
         return height, width
 
     @property
-    def abstract_images(self) -> jax.ShapeDtypeStruct:
+    def abstract_images(self) -> Any:
         """Shape and dtype of the whole stack."""
         return jax.ShapeDtypeStruct(self.source.shape, self.dtype)
 
@@ -184,7 +184,7 @@ def _read(source: FrameSource, name: str, start: int, stop: int) -> np.ndarray:
         raise
     expected = (stop - start, *source.shape[1:])
     if found.shape != expected:
-        shrunk = found.shape[1:] == expected[1:] and len(found) < len(expected)
+        shrunk = found.shape[1:] == expected[1:] and len(found) < expected[0]
         problem = "holds fewer frames than its shape says" if shrunk else "gives something else than its shape says"
         raise ArgumentValueError(name, f"{problem}: of {some} came shape {found.shape}, not {expected}.")
     if found.dtype.newbyteorder("=") != np.dtype(source.dtype).newbyteorder("="):
@@ -215,8 +215,8 @@ def _look_at(pixels: np.ndarray, weights: Any, frame_weights: Any, shared_weight
     if bad.any():
         raise ArgumentValueError(
             "source",
-            f"holds NaN or infinity, first in frame {start + int(bad.argmax())}: give pixels that are missing the weight "
-            "zero.",
+            f"holds NaN or infinity, first in frame {start + int(bad.argmax())}: give pixels that are missing the "
+            "weight zero.",
         )
 
 
@@ -256,7 +256,9 @@ def as_stream(source: Any, weights: Any = None, frame_weights: Any = None) -> Fr
             "source", f"must have shape (K, H, W) or, with channels, (K, H, W, C), but has shape {shape}."
         )
     if 0 in shape:
-        raise ArgumentValueError("source", f"must hold at least one frame of at least one pixel, but has shape {shape}.")
+        raise ArgumentValueError(
+            "source", f"must hold at least one frame of at least one pixel, but has shape {shape}."
+        )
     dtype = np.dtype(floating(np.dtype(source.dtype)))
     own, shared = _as_weights(weights, jax.ShapeDtypeStruct(shape, dtype))
     if frame_weights is not None:
