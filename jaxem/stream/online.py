@@ -252,7 +252,12 @@ def _batch_means(
     totals = count_chunk(images, options, own, counts)
     num_images = totals.num_images
     log_likelihood = log_density(images, totals, params, ratio).high / num_images
-    return jax.tree.map(lambda leaf: leaf / num_images, _Means(statistics, totals)), log_likelihood, best
+    return _times(1 / num_images, _Means(statistics, totals)), log_likelihood, best
+
+
+def _times(factor: jax.Array, means: _Means) -> _Means:
+    """Means times a number; some are spectra, which are complex."""
+    return jax.tree.map(lambda leaf: factor.astype(leaf.dtype) * leaf, means)
 
 
 @jit
@@ -274,7 +279,7 @@ def _step(
     """E-step on a batch, means with its own in them, and the M-step that these make."""
     gamma, num_seen = numbers
     of_batch, log_likelihood, best = _batch_means(images, params, options, own, counts)
-    means = jax.tree.map(lambda before, new: (1 - gamma) * before + gamma * new, means, of_batch)
+    means = jax.tree.map(jnp.add, _times(1 - gamma, means), _times(gamma, of_batch))
     supports = appearances_of(params, options.transforms).supports
     statistics = finalize(
         images, means.statistics, geometry_of(params), supports, hard=options.hard, transforms=options.transforms
