@@ -47,7 +47,7 @@ _NAMES = {
     "solvers.schedule": ("Schedule", "annealing"),
     "solvers.single_run": ("fit",),
 }
-_MODULES = {"gradient": "solvers.gradient", "io": "io", "plots": "plots"}
+_MODULES = {"gradient": "solvers.gradient", "io": "io", "plots": "plots", "stream": "stream"}
 _HOME = {name: module for module, names in _NAMES.items() for name in names}
 
 __all__ = sorted([*_HOME, *_MODULES])

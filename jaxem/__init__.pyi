@@ -2,6 +2,7 @@
 
 from jaxem import io as io
 from jaxem import plots as plots
+from jaxem import stream as stream
 from jaxem.assess.assessment import Assessment as Assessment
 from jaxem.assess.assessment import Report as Report
 from jaxem.assess.assessment import assess_fit as assess_fit

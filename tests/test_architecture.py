@@ -10,7 +10,18 @@ import pytest
 import jaxem
 
 PACKAGE = Path(jaxem.__file__).parent
-FOLDERS = ["cli", "io", "plots", "assess", "search", "solvers", "model", "ops", "runtime"]  # from the top down
+FOLDERS = [
+    "cli",
+    "io",
+    "plots",
+    "assess",
+    "stream",
+    "search",
+    "solvers",
+    "model",
+    "ops",
+    "runtime",
+]  # from the top down
 SIDE_BY_SIDE = ("io", "plots")
 NEEDED = {"jax", "numpy", "optax"}  # what `import jaxem` may need beside Python
 MODULES = sorted(PACKAGE.rglob("*.py"))

@@ -21,12 +21,16 @@ for figures in (weighted, supported, known, coloured):
 for figures in (supported, known, coloured):
     assert figures["template"] < 0.015 and figures["places"] > 0.93
 assert known["background"] < 1e-6 and errors[1] < 0.1 * errors[0]
-"""
+""",
+    "online": """
+for of_problem in ratios.values():
+    assert of_problem["online"] < 1.1 < 1.3 < of_problem["(n + 2)^-0.6"] < 0.5 * of_problem["start"]
+""",
 }
 
 
 def test_there_are_notebooks():
-    assert [path.stem for path in NOTEBOOKS] == ["explore", "frames", "paper"]
+    assert [path.stem for path in NOTEBOOKS] == ["explore", "frames", "online", "paper"]
 
 
 @pytest.mark.slow

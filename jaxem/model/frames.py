@@ -203,17 +203,18 @@ class PixelMoments(NamedTuple):
         return self.scale * jnp.sqrt(self.mean_square)
 
 
+def counted_pixels(batch: Frames, weights: jax.Array) -> jax.Array:
+    """Which pixels count, (n, C, H, W): the finite ones that were observed, of images whose weight (n,) is not zero."""
+    finite = jnp.isfinite(batch.observed(batch.channels_first, jnp.nan))
+    return finite & (batch.counts(weights) > 0)[:, None, None, None]
+
+
 def pixel_moments(frames: Frames, batch_size: int) -> PixelMoments:
     """Mean, spread and range of all pixels, in four passes."""
 
-    def counted_in(batch: Frames, weights: jax.Array) -> jax.Array:
-        """Which pixels count, (n, C, H, W)."""
-        finite = jnp.isfinite(batch.observed(batch.channels_first, jnp.nan))
-        return finite & (batch.counts(weights) > 0)[:, None, None, None]
-
     def ends_of(own: Any, weights: jax.Array, _: None) -> tuple[None, tuple[jax.Array, jax.Array]]:
         batch = frames.batch(own)
-        pixels, counted = batch.channels_first, counted_in(batch, weights)
+        pixels, counted = batch.channels_first, counted_pixels(batch, weights)
         lowest = jnp.min(jnp.where(counted, pixels, jnp.inf), axis=(0, 2, 3))
         return None, (lowest, jnp.max(jnp.where(counted, pixels, -jnp.inf), axis=(0, 2, 3)))
 
@@ -222,7 +223,7 @@ def pixel_moments(frames: Frames, batch_size: int) -> PixelMoments:
 
         def one_batch(own: Any, weights: jax.Array, _: None) -> tuple[tuple[jax.Array, jax.Array], None]:
             batch = frames.batch(own)
-            pixels, counted = batch.channels_first, counted_in(batch, weights)
+            pixels, counted = batch.channels_first, counted_pixels(batch, weights)
             size = float(frames.pixels.size // pixels.shape[1])  # a stack may hold more pixels than an int32 counts
             part = jnp.sum(jnp.where(counted, function(pixels), 0), axis=(0, 2, 3)) / size
             return (part, jnp.sum(counted.astype(pixels.dtype), axis=(0, 2, 3)) / size), None

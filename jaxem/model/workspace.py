@@ -52,22 +52,50 @@ def center(frames: Frames, batch_size: int | None = None) -> CenteredImages:
     return center_about(pixel_moments(frames, batch_size), frames, batch_size)
 
 
+class MeanSums(NamedTuple):
+    """What images add to the mean image: sums over images, as often as they count.
+
+    ===========  =================  ===================================================================
+    field        shape              meaning
+    ===========  =================  ===================================================================
+    pixels       (C, H, W)          weighted pixels less the offset, in units of the scale
+    own_weights  (H, W) or None     their own weights; None: they are shared
+    num_images   () or None         how many images; None: as many as there are
+    ===========  =================  ===================================================================
+    """
+
+    pixels: jax.Array
+    own_weights: jax.Array | None
+    num_images: jax.Array | None
+
+
 def center_about(moments: PixelMoments, frames: Frames, batch_size: int) -> CenteredImages:
     """`center`, where the moments of the pixels are known."""
-    offset, scale, mean_square, lowest, highest = moments
 
-    def one_batch(own: Any, weights: jax.Array, _: None) -> tuple[Any, None]:
-        batch = frames.batch(own)
-        pixels = batch.observed((batch.channels_first - offset[None, :, None, None]) * (1 / scale))
-        counts = batch.counts(weights)
-        if batch.frame_weights is not None:  # what does not count may hold anything
-            pixels = jnp.where((counts > 0)[:, None, None, None], pixels, 0)
-        total = sum_over_images(batch.weighted(pixels), counts)
-        own_weights = None if batch.weights is None else sum_over_images(batch.weights, counts)
-        return (total, own_weights, None if batch.frame_weights is None else jnp.sum(counts)), None
+    def one_batch(own: Any, weights: jax.Array, _: None) -> tuple[MeanSums, None]:
+        return mean_sums(moments, frames.batch(own), weights), None
 
-    (total, own_weights, count), _ = over_batches(one_batch, frames.own, batch_size, shards=frames.shards)
-    count = frames.num_images if count is None else jnp.where(count > 0, count, 1)
+    sums, _ = over_batches(one_batch, frames.own, batch_size, shards=frames.shards)
+    return center_by(moments, frames, sums, frames.num_images)
+
+
+def mean_sums(moments: PixelMoments, batch: Frames, weights: jax.Array) -> MeanSums:
+    """What a batch adds to the mean image; an image of weight (n,) zero adds nothing."""
+    offset, scale = moments.mean, moments.scale
+    pixels = batch.observed((batch.channels_first - offset[None, :, None, None]) * (1 / scale))
+    counts = batch.counts(weights)
+    if batch.frame_weights is not None:  # what does not count may hold anything
+        pixels = jnp.where((counts > 0)[:, None, None, None], pixels, 0)
+    total = sum_over_images(batch.weighted(pixels), counts)
+    own_weights = None if batch.weights is None else sum_over_images(batch.weights, counts)
+    return MeanSums(total, own_weights, None if batch.frame_weights is None else jnp.sum(counts))
+
+
+def center_by(moments: PixelMoments, frames: Frames, sums: MeanSums, num_images: int) -> CenteredImages:
+    """Images about the mean image that sums over all of them, so many, make."""
+    _, scale, mean_square, lowest, highest = moments
+    total, own_weights, counted = sums
+    count = num_images if counted is None else jnp.where(counted > 0, counted, 1)
     mean_weights = frames.shared_weights if own_weights is None else own_weights / count
     # Sums of squares carry a relative error eps, pixels carry eps times their size; less noise than that is invisible.
     eps = jnp.finfo(frames.pixels.dtype).eps
@@ -79,7 +107,7 @@ def center_about(moments: PixelMoments, frames: Frames, batch_size: int) -> Cent
         mean_image = jnp.where(seen[None], mean_image / jnp.where(seen, mean_weights, 1)[None], 0)
         floor = floor * jnp.sum(mean_weights) / jnp.maximum(jnp.sum(seen, dtype=floor.dtype), 1)
     limits = None if frames.frame_weights is None else (lowest, highest)
-    return CenteredImages(frames, mean_image, mean_weights, offset, scale, floor, limits)
+    return CenteredImages(frames, mean_image, mean_weights, moments.mean, scale, floor, limits)
 
 
 def total_up(images: CenteredImages, weights: jax.Array | None = None) -> ImageTotals:

@@ -65,7 +65,7 @@ def expect_finite(images: Any, weights: Any, frame_weights: Any) -> None:
         return
     if not is_on_host(images):
         with jax.ensure_compile_time_eval():
-            bad = np.asarray(_everywhere(_count_bad_pixels, images)(images, weights, frame_weights))
+            bad = np.asarray(_everywhere(count_bad_pixels, images)(images, weights, frame_weights))
     else:
         pixels = np.asarray(images)
         with np.errstate(over="ignore", invalid="ignore"):
@@ -74,7 +74,7 @@ def expect_finite(images: Any, weights: Any, frame_weights: Any) -> None:
         weights, frame_weights = (None if one is None else np.asarray(one) for one in (weights, frame_weights))
         bad = np.concatenate(
             [
-                _count_bad_pixels(
+                count_bad_pixels(
                     pixels[some],
                     weights if weights is None or weights.ndim == 2 else weights[some],
                     None if frame_weights is None else frame_weights[some],
@@ -99,7 +99,7 @@ def _everywhere(function: Callable[..., Any], images: jax.Array) -> Callable[...
     return jax.jit(function, out_shardings=NamedSharding(cast(NamedSharding, images.sharding).mesh, PartitionSpec()))
 
 
-def _count_bad_pixels(pixels: Any, weights: Any, frame_weights: Any) -> Any:
+def count_bad_pixels(pixels: Any, weights: Any, frame_weights: Any) -> Any:
     """How many pixels of each image count and are not finite, (K,)."""
     numpy: Any = np if isinstance(pixels, np.ndarray) else jnp
     bad = ~numpy.isfinite(pixels)

@@ -1,0 +1,212 @@
+"""`jaxem.stream.fit_restarts`: a search on a random sample of the frames, and a fit of all of them from there.
+
+Source: ``docs/stream.md``.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxem.model.appearances import IDENTITY
+from jaxem.model.frames import Frames
+from jaxem.model.params import with_uniform_prior
+from jaxem.model.workspace import Workspace
+from jaxem.ops.validation import as_key
+from jaxem.ops.windows import Shape
+from jaxem.runtime.arguments import as_count, as_template_shape
+from jaxem.runtime.checkpoint import Checkpointer
+from jaxem.runtime.compilation import jit
+from jaxem.runtime.errors import ArgumentValueError
+from jaxem.search.parallel import fit_restarts_parallel
+from jaxem.search.progress import Progress
+from jaxem.search.restarts import DEFAULT_SEARCH, Restarts, as_task, keep_best
+from jaxem.search.strategy import Search
+from jaxem.search.structure import Structure
+from jaxem.solvers.options import EMOptions
+from jaxem.solvers.result import Fit
+from jaxem.solvers.schedule import annealing, as_schedule
+from jaxem.stream.out_of_core import fit_from, streamed_options
+from jaxem.stream.passes import as_devices
+from jaxem.stream.sources import FrameStream, as_stream, read_sample
+
+AUTO = "auto"
+SAMPLE_KEY = 2  # what the key is folded with to draw the sample
+FEWEST_FRAMES = 400  # of a sample, for each template
+PRIOR_STEPS = 10  # in which the prior of all frames is learned, of which a sample knows too little
+FRAMES_BETWEEN = 8  # read for nothing rather than to begin anew
+
+
+def fit_restarts(
+    key: jax.Array,
+    source: Any,
+    template_shape: Shape,
+    *,
+    sample: int | str | None = AUTO,
+    num_restarts: int | None = None,
+    hard: bool = False,
+    prior_smoothing: Any = 0.0,
+    max_iterations: int = 50,
+    tolerance: Any = 1e-3,
+    batch_size: int | None = None,
+    num_threads: int | None = None,
+    search: Search | None = DEFAULT_SEARCH,
+    callback: Callable[[Progress], None] | None = None,
+    progress: bool = False,
+    checkpointer: Checkpointer | None = None,
+    num_templates: int = 1,
+    absent: bool = False,
+    support: Any = None,
+    boundary: str = "inside",
+    weights: Any = None,
+    frame_weights: Any = None,
+    transforms: Any = IDENTITY,
+    fixed: Mapping[str, Any] | None = None,
+    init: Any = None,
+    devices: Any = None,
+) -> Restarts:
+    """`jaxem.fit_restarts` of frames that are read from a source: a search on a sample in memory, then a fit of all.
+
+    Args:
+        key: random key; it draws the sample, too.
+        source: the frames, as for `jaxem.stream.fit`.
+        template_shape: (h, w).
+        sample: how many frames are searched, drawn at random; "auto" for as many as a search needs, None for all.
+        num_restarts: as for `jaxem.fit_restarts_parallel`, like all up to `init`.
+        hard: hard EM.
+        prior_smoothing: pseudo-counts.
+        max_iterations: of the sample, and then of all frames.
+        tolerance: nats per image.
+        batch_size: frames worked on at a time.
+        num_threads: runs at a time.
+        search: how to look for the highest local maximum.
+        callback: called with the `Progress` of each run, and then of the fit of all frames.
+        progress: whether to show a bar.
+        checkpointer: what the same call has done before, and where to save what is done.
+        num_templates: M.
+        absent: whether a frame may show no template.
+        support: where in its rectangle the template is.
+        boundary: how windows meet the edges.
+        weights: of the pixels, as for `jaxem.stream.fit`.
+        frame_weights: (K,); frames of weight zero are not drawn.
+        transforms: that a template may be under.
+        fixed: what is known, with its values.
+        init: a picture of the template to start from.
+        devices: as for `jaxem.stream.fit`.
+
+    Returns:
+        `Restarts`: `best` is the fit of all frames; `runs`, `stages`, and of the diagnostics how the runs compare, are
+        those of the sample.
+
+    Raises:
+        ValueError, TypeError: as `jaxem.fit_restarts_parallel` and `jaxem.stream.fit`.
+        Exception: whatever the source raises, with a note that names the frames.
+
+    Example:
+        >>> import jax, jax.numpy as jnp, numpy as np, jaxem
+        >>> truth = jaxem.Params(jnp.ones((2, 3)), jnp.zeros((5, 7)), jnp.array(0.1), jnp.full((4, 5), 1 / 20))
+        >>> images, _ = jaxem.simulate(jax.random.key(0), truth, 300)
+        >>> found = jaxem.stream.fit_restarts(jax.random.key(1), np.asarray(images), (2, 3), sample=100)
+        >>> found.best.corners.shape, found.runs.corners.shape
+        ((300, 2), (2, 100, 2))
+
+    Source: ``docs/stream.md``.
+    """
+    key, stream = as_key(key), as_stream(source, weights, frame_weights)
+    template_shape = as_template_shape(template_shape, stream.image_shape)
+    numbers = draw_sample(key, stream, _as_size(sample, stream, template_shape, num_templates, absent))
+    frames = read_sample(stream, numbers, FRAMES_BETWEEN)
+    what: Any = {
+        "num_templates": num_templates,
+        "absent": absent,
+        "support": support,
+        "boundary": boundary,
+        "weights": frames.shared_weights if frames.weights is None else frames.weights,
+        "frame_weights": frames.frame_weights,
+        "transforms": transforms,
+        "fixed": fixed,
+        "init": init,
+    }
+    how: Any = {
+        "hard": hard,
+        "prior_smoothing": prior_smoothing,
+        "max_iterations": max_iterations,
+        "tolerance": tolerance,
+        "batch_size": batch_size,
+    }
+    watching: Any = {"callback": callback, "progress": progress, "checkpointer": checkpointer}
+    found = fit_restarts_parallel(
+        key,
+        frames.pixels,
+        template_shape,
+        num_restarts=num_restarts,
+        num_threads=num_threads,
+        search=search,
+        **how,
+        **what,
+        **watching,
+    )
+    if len(numbers) == stream.num_images:
+        return found
+    _, structure, options = as_task(frames.pixels, template_shape, **how, **what)
+    del frames
+    start = found.best.params if "prior" in structure.fixed else with_uniform_prior(found.best.params)
+    schedule = as_schedule(annealing(0, prior_steps=PRIOR_STEPS), stream.dtype)
+    options = streamed_options(options, stream, batch_size)
+    best, workspace = fit_from(stream, start, options, schedule, devices=as_devices(devices), **watching)
+    return _kept(found, best, workspace, stream, structure, options)
+
+
+def frames_to_search(template_shape: Shape, num_channels: int, num_templates: int, absent: bool) -> int:
+    """How many frames a search needs: as many as the pixels of all templates, and some at least."""
+    num_pixels = math.prod(template_shape) * num_channels
+    return num_templates * max(FEWEST_FRAMES, num_pixels) * (2 if absent else 1)
+
+
+def draw_sample(key: jax.Array, stream: FrameStream, size: int) -> np.ndarray:
+    """Numbers of so many frames, ascending; a larger sample holds the smaller ones of its key."""
+    places = np.array(jax.random.uniform(jax.random.fold_in(key, SAMPLE_KEY), (stream.num_images,), jnp.float32))
+    if stream.frame_weights is not None:
+        places[stream.frame_weights == 0] = 1  # counts for nothing, so drawn where there are not enough others
+    return np.sort(np.argsort(places, kind="stable")[:size])
+
+
+def _as_size(sample: Any, stream: FrameStream, template_shape: Shape, num_templates: int, absent: bool) -> int:
+    if sample is None:
+        return stream.num_images
+    if isinstance(sample, str):
+        if sample != AUTO:
+            raise ArgumentValueError("sample", f'must be "auto", a number of frames or None, but is {sample!r}.')
+        num_channels = math.prod(stream.source.shape[3:])
+        return min(stream.num_images, frames_to_search(template_shape, num_channels, num_templates, absent))
+    return min(stream.num_images, as_count("sample", sample, at_least=1))
+
+
+def _kept(
+    found: Restarts, best: Fit, workspace: Workspace, stream: FrameStream, structure: Structure, options: EMOptions
+) -> Restarts:
+    """What was found in the sample, with the fit of all frames in place of its best; how runs compare, it tells."""
+    counts: Any = stream.frame_weights
+    frames = workspace.images.frames._replace(frame_weights=counts)
+    of_all = jax.device_get(_keep(workspace, frames, best, structure, options))
+    compared = found.diagnostics
+    diagnostics = of_all.diagnostics._replace(
+        gap=compared.gap,
+        num_agreeing=compared.num_agreeing,
+        num_steps=compared.num_steps + of_all.diagnostics.num_steps,
+    )
+    return found._replace(best=of_all.best, diagnostics=diagnostics)
+
+
+@partial(jit, is_small=True)
+def _keep(workspace: Workspace, frames: Frames, best: Fit, structure: Structure, options: EMOptions) -> Restarts:
+    alone = jax.tree.map(lambda leaf: leaf[None], best)
+    num_steps = best.num_scheduled + best.num_iterations + 1
+    workspace = workspace._replace(images=workspace.images._replace(frames=frames))
+    return keep_best(workspace, alone, num_steps, structure, options)
