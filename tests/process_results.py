@@ -16,8 +16,14 @@ def main(port, count, number, path, in_double):
         jax.distributed.initialize(f"localhost:{port}", count, number)
     mesh = jaxem.device_mesh()
     results = {"plain": fitted({}, mesh), "missing pixels": fitted({"weights": True}, mesh)}
-    images, _ = planted()
+    images, start = planted()
     results["search"] = jaxem.fit_restarts(jax.random.key(1), images, TEMPLATE, mesh=mesh).best
+    kwargs = {"batch_size": 4, "tolerance": 1e-4}
+    results["stream"] = jaxem.stream.fit(images, start, **kwargs)
+    drawn = np.random.default_rng(3).integers(0, 3, len(images))
+    results["stream, weighted"] = jaxem.stream.fit(images, start, frame_weights=drawn, **kwargs)
+    found = jaxem.stream.fit_restarts(jax.random.key(1), images, TEMPLATE, sample=30)
+    results["stream, search"] = found.best
     arrays = {
         f"{name}/{field}": np.asarray(value) for name, found in results.items() for field, value in kept(found).items()
     }

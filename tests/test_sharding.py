@@ -59,7 +59,8 @@ def of_processes(tmp_path_factory):
 
 def test_any_number_of_processes_finds_the_same(of_processes):
     alone = of_processes[1]
-    assert {key.split("/")[0] for key in alone} == {"plain", "missing pixels", "search"}
+    streamed = {"stream", "stream, weighted", "stream, search"}
+    assert {key.split("/")[0] for key in alone} == {"plain", "missing pixels", "search"} | streamed
     for count in (2, 4):
         assert alone.keys() == of_processes[count].keys()
         for key, array in alone.items():

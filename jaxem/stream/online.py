@@ -193,7 +193,7 @@ def _chunks(batches: Any, batch_size: int | None, weights: Any) -> Iterator[tupl
         if batch_size is None:
             batch_size = min(-(-stream.num_images // NUM_BATCHES), stream.chunk_size(1))
         size = min(as_count("batch_size", batch_size, at_least=1), stream.num_images)
-        yield from ((stream, chunk) for chunk in stream.chunks(size, look=True))
+        yield from ((stream, chunk) for chunk in stream.chunks(range(stream.num_images), size, look=True))
         return
     if batch_size is not None:
         raise ArgumentValueError("batch_size", "must be None for an iterable, whose batches are as they come.")

@@ -21,6 +21,7 @@ from jaxem.ops.double_word import add_trees
 from jaxem.runtime.compilation import jit
 from jaxem.runtime.errors import ArgumentTypeError
 from jaxem.runtime.executor import StoppedError
+from jaxem.runtime.processes import gather, gather_entries, own_share
 from jaxem.runtime.read_ahead import ReadAhead
 from jaxem.runtime.resources import available_cores
 from jaxem.stream.sources import Chunk, FrameStream
@@ -28,31 +29,21 @@ from jaxem.stream.sources import Chunk, FrameStream
 CHUNKS_AHEAD = 2  # read before they are needed, with the one being read
 CHUNKS_ON_DEVICE = 2  # of a device that is no CPU: one is worked on while the next one is brought there
 
-Gather = Callable[[Any], Sequence[Any]]
-
-
-def _alone(sums: Any) -> Sequence[Any]:
-    return [sums]
-
 
 class Passes:
-    """Goes through all frames, as often as wanted.
+    """Goes through all frames, as often as wanted; of several processes each through its share of them.
 
     Args:
         stream: the frames.
         batch_size: frames of a batch; a chunk is a number of these.
         devices: who works on them, in turn.
-        gather: of the sums of a pass, those of all processes in their order, if several share the frames; they are
-            added up here.
 
     Attributes:
         num_passes: how many passes were begun.
     """
 
-    def __init__(
-        self, stream: FrameStream, batch_size: int, devices: Sequence[jax.Device], gather: Gather = _alone
-    ) -> None:
-        self.stream, self.devices, self.gather = stream, list(devices), gather
+    def __init__(self, stream: FrameStream, batch_size: int, devices: Sequence[jax.Device]) -> None:
+        self.stream, self.devices, self.share = stream, list(devices), own_share(stream.num_images)
         self.chunk_size, self.num_passes = stream.chunk_size(batch_size), 0
         on_cpu = all(device.platform == "cpu" for device in self.devices)
         self._num_threads = (
@@ -120,7 +111,17 @@ class Passes:
                 with self._changing:
                     self._reader = None
             there = [_brought_to(self.devices[0], total) for total in totals if total is not None]
-            return functools.reduce(add, self.gather(functools.reduce(add, there)))
+            total = functools.reduce(add, there)
+            return total if jax.process_count() == 1 else self._of_all_processes(total, add, each)
+
+    def _of_all_processes(self, total: Any, add: Callable[[Any, Any], Any], each: Any) -> Any:
+        """Sums of all processes in their order, the same to the bit in each of them; and what each frame has."""
+        if each is not None:
+            own = jax.tree.map(lambda whole: whole[self.share.start : self.share.stop], each)
+            whole = gather_entries(own, self.stream.num_images)
+            for array, found in zip(jax.tree.leaves(each), jax.tree.leaves(whole), strict=True):
+                array[:] = found
+        return functools.reduce(add, gather(total))
 
     def stop(self) -> None:
         """End what is under way, and wait until it has ended; who waits for its sums gets a `StoppedError`."""
@@ -135,7 +136,7 @@ class Passes:
         with self._changing:
             if self._is_stopped:
                 raise StoppedError
-            self._reader = ReadAhead(self.stream.chunks(self.chunk_size, look=look), CHUNKS_AHEAD)
+            self._reader = ReadAhead(self.stream.chunks(self.share, self.chunk_size, look=look), CHUNKS_AHEAD)
             return self._reader
 
 

@@ -143,10 +143,10 @@ class FrameStream:
         num_batches = -(-self.num_images // batch_size)
         return batch_size * max(1, min(num_batches, round(CHUNK_BYTES / batch_bytes)))
 
-    def chunks(self, size: int, *, look: bool) -> Iterator[Chunk]:
-        """All frames in their order, so many at a time."""
-        for start in range(0, self.num_images, size):
-            yield self.chunk(start, min(size, self.num_images - start), size, look=look)
+    def chunks(self, share: range, size: int, *, look: bool) -> Iterator[Chunk]:
+        """Frames of these numbers in their order, so many at a time."""
+        for start in range(share.start, share.stop, size):
+            yield self.chunk(start, min(size, share.stop - start), size, look=look)
 
     def chunk(self, start: int, count: int, size: int, *, look: bool) -> Chunk:
         """Some of the frames.
