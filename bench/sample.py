@@ -1,7 +1,7 @@
 """A search on a sample beside the search on all frames: what it finds, in how many passes, and in what time.
 
     python bench/sample.py objectives [--quick] [--json FILE]
-    python bench/sample.py shell [--most K] [--json FILE]
+    python bench/sample.py shell [--most K] [--untested] [--json FILE]
 
 `objectives` prints, for planted problems, how far the objective ends above that of the search on all frames, in double
 precision, and the passes over all frames that both took. `shell` takes the time of `jaxem fit` with ``--sample all``
@@ -109,8 +109,8 @@ def run_fit(folder, frames, *options):
     return seconds, int(found.diagnostics.num_steps), float(found.best.elbo), re.search("searching.*", ended.stdout)
 
 
-def shell(most):
-    """A row a stack and a way to search it."""
+def shell(most, untested):
+    """A row a stack and a way to search it, without the detection test and with it."""
     rows = []
     for count in (number for number in STACKS if number <= most):
         with tempfile.TemporaryDirectory() as name:
@@ -120,7 +120,7 @@ def shell(most):
             code += f"{SHELL_TEMPLATE}, {SHELL_NOISE})[0])"
             subprocess.run([sys.executable, "-c", code], check=True, cwd=Path(__file__).parent)
             for options in (("--sample", "all"), ()):
-                for test in (("--no-test",), ()):
+                for test in (("--no-test",), ())[: 1 if untested else 2]:
                     seconds = []
                     for _ in range(2):
                         taken, passes, elbo, said = run_fit(folder, frames, *options, *test)
@@ -141,13 +141,14 @@ def main():
     options = common.parser(__doc__)
     options.add_argument("what", choices=["objectives", "shell"])
     options.add_argument("--quick", action="store_true", help="some of the problems")
+    options.add_argument("--untested", action="store_true", help="leave out the detection test")
     options.add_argument("--most", type=int, default=STACKS[-1], help="frames of the largest stack")
     arguments = options.parse_args()
     if arguments.what == "objectives":
         jax.config.update("jax_enable_x64", True)
         rows = objectives(arguments.quick)
     else:
-        rows = shell(arguments.most)
+        rows = shell(arguments.most, arguments.untested)
     common.write(arguments.json, {arguments.what: rows})
 
 

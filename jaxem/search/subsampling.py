@@ -29,15 +29,16 @@ from jaxem.solvers.options import EMOptions
 from jaxem.solvers.result import Fit
 
 AUTO = "auto"
-# A sample has so many images for each template, or as many as the pixels of one with their channels, if those are more;
+# A sample has so many images for each template, or so many for each of its pixels in each channel, if those are more;
 # and twice as many where images may be without a template.
-FEWEST_IMAGES, IMAGES_PER_PIXEL, FACTOR_OF_ABSENCE = 400, 1.0, 2
-# With less than so many times more images, all of them are searched: there is little to gain.
-LEAST_RATIO = 3
+FEWEST_IMAGES, IMAGES_PER_PIXEL, FACTOR_OF_ABSENCE = 400, 2, 2
+# With less than so many times more images, all of them are searched, since there is little to gain; a sample is doubled
+# up to a half of them.
+LEAST_RATIO, LEAST_RATIO_AGAIN = 3, 2
 SAMPLE_KEY = 2  # what the key is folded with to draw it
 # What is found in a sample is trusted if its contrast is so many times what chance finds, 2 ln(number of hypotheses).
-# Of searches that had failed it was 0.7 to 1.02 times, of right ones from a contrast of 15 on 1.11 times and more.
-LEAST_RELATIVE_CONTRAST = 1.07
+# Of searches that had failed it was 0.67 to 0.9 times, of right ones from a contrast of 15 on 1.11 times and more.
+LEAST_RELATIVE_CONTRAST = 1.0
 # The fit to all images begins so near that slow convergence would look like its end: it stops at this share of the
 # tolerance.
 TOLERANCE_SHARE = 0.5
@@ -66,14 +67,14 @@ def usual_size(
 ) -> int | None:
     """The size of a sample of which nobody says it, as far as shapes tell; None for all of the images."""
     num_pixels = math.prod(template_shape) * num_channels
-    size = num_templates * max(FEWEST_IMAGES, math.ceil(IMAGES_PER_PIXEL * num_pixels))
+    size = num_templates * max(FEWEST_IMAGES, IMAGES_PER_PIXEL * num_pixels)
     size *= FACTOR_OF_ABSENCE if has_absent else 1
     return size if num_images >= LEAST_RATIO * size else None
 
 
 def larger_sample(size: int, frames: Frames) -> int | None:
     """The next size to try; None for all images."""
-    return 2 * size if num_counted(frames) >= LEAST_RATIO * 2 * size else None
+    return 2 * size if num_counted(frames) >= LEAST_RATIO_AGAIN * 2 * size else None
 
 
 def num_counted(frames: Frames) -> int:
