@@ -45,6 +45,19 @@ def test_frames_and_steps_take_their_time(monkeypatch, cores, share):
     assert "long" in told[20].reason
 
 
+def test_of_many_frames_the_search_takes_as_long_as_its_sample(monkeypatch):
+    monkeypatch.setattr(estimate, "available_cores", lambda: 1)
+    for annealing_steps, on_all in ((3, estimate.E_STEPS_ON_ALL), (20, estimate.E_STEPS_ON_ALL_AFTER_SLOW_SEARCH)):
+        trial = Trial(100, 2.0, 0.5, annealing_steps)
+        monkeypatch.setattr(estimate, "run_trial", lambda *_, trial=trial: trial)
+        few, many, more = (
+            estimate.estimate_time(np.zeros((count, 20, 24), np.uint8), (7, 6)) for count in (1199, 2000, 4000)
+        )
+        assert few.seconds_of_steps == pytest.approx(11.99 * few.num_steps * 0.5)
+        assert many.seconds_of_steps == pytest.approx((4 * many.num_steps + 20 * on_all) * 0.5)
+        assert more.seconds_of_steps - many.seconds_of_steps == pytest.approx(20 * on_all * 0.5)
+
+
 @pytest.mark.parametrize("dtype", ["uint8", "float32", "float64"])
 def test_memory_is_that_of_the_stack_as_it_came_and_in_the_precision_of_the_fit(dtype):
     few, many = np.zeros((1000, 20, 24), dtype), np.zeros((2000, 20, 24), dtype)

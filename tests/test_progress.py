@@ -11,7 +11,7 @@ from jaxem import Progress, Status
 from jaxem.cli import progress as plain
 from jaxem.cli.live_table import AFTERWARDS, LiveDisplay
 from jaxem.cli.progress import JsonDisplay, PlainDisplay
-from jaxem.search.progress import HARD_STAGE, PLAIN_STAGE, PRIOR_STAGE, STAGE_NAMES
+from jaxem.search.progress import ALL_STAGE, HARD_STAGE, PLAIN_STAGE, PRIOR_STAGE, STAGE_NAMES
 
 NAN = float("nan")
 
@@ -87,7 +87,7 @@ def test_json_lines_hold_everything(capfd):
     assert second.pop("seconds") >= 0
     assert second == {
         "event": "progress", "start": 1, "stage": "annealing", "num_steps": 1, "num_left": 100, "elbo": -4000.0,
-        "gain": None, "ended": False, "status": "RUNNING", "is_better": None,
+        "gain": None, "ended": False, "status": "RUNNING", "is_better": None, "num_images": None,
     }  # fmt: skip
 
 
@@ -125,7 +125,7 @@ def test_the_live_table_says_for_each_start_where_it_is_and_what_became_of_it():
 
 
 def test_of_every_stage_it_is_known_what_comes_next():
-    assert set(AFTERWARDS) == {*STAGE_NAMES.values(), PRIOR_STAGE, HARD_STAGE, PLAIN_STAGE}
+    assert set(AFTERWARDS) == {*STAGE_NAMES.values(), PRIOR_STAGE, HARD_STAGE, PLAIN_STAGE, ALL_STAGE}
 
 
 def test_of_many_starts_the_table_shows_the_last():

@@ -9,7 +9,7 @@ import pytest
 from problems import random_params, sample
 
 import jaxem
-from jaxem.search.restarts import best_run
+from jaxem.search.choosing import best_run
 
 
 def planted(num_images=150):

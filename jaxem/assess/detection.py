@@ -21,17 +21,18 @@ from jaxem.model.likelihood import Hypotheses, SharedTerms, shared_terms
 from jaxem.model.params import Params, to_internal_units, with_uniform_prior
 from jaxem.model.statistics import PosteriorSummary
 from jaxem.model.steps import posterior
-from jaxem.model.workspace import center, make_workspace, with_own_spectra, with_spectra_of_mean
+from jaxem.model.workspace import center, with_own_spectra, with_spectra_of_mean
 from jaxem.ops.batching import over_batches, unbatch
 from jaxem.ops.printing import short_repr, summarized
 from jaxem.ops.validation import as_key
 from jaxem.ops.windows import Shape
 from jaxem.runtime.compilation import jit
 from jaxem.runtime.errors import ArgumentValueError
-from jaxem.search.restarts import DEFAULT_SEARCH, as_num_restarts, as_task, find_best
-from jaxem.search.starting import starting_points
+from jaxem.search.arguments import as_num_restarts, as_task
+from jaxem.search.restarts import DEFAULT_SEARCH, search_frames
 from jaxem.search.strategy import Search
 from jaxem.search.structure import Structure
+from jaxem.search.subsampling import sample_size
 from jaxem.solvers.options import EMOptions
 
 FEWEST_IMAGES = 8  # of fewer, signs can hardly be drawn in twenty ways
@@ -97,6 +98,7 @@ def detection_test(
     tolerance: Any = 1e-3,
     batch_size: int | None = None,
     search: Search | None = DEFAULT_SEARCH,
+    sample: int | str | None = None,
     num_templates: int = 1,
     absent: bool = False,
     support: Any = None,
@@ -126,6 +128,7 @@ def detection_test(
         tolerance: nats an image.
         batch_size: images worked on at a time.
         search: how to look for the highest maximum.
+        sample: on how many images of a part; by default on all, since a test is for what hardly stands out.
         num_templates: M.
         absent: whether an image may show no template.
         support: where in its rectangle the template is.
@@ -173,11 +176,11 @@ def detection_test(
         at_least = f"{FEWEST_IMAGES * block_size} at least, for parts to be compared"
         raise ArgumentValueError("images", f"must be {at_least}, but are {frames.num_images}.")
     return _detection_test(
-        key, frames, structure, options, block_size=block_size, num_restarts=num_restarts, search=search
+        key, frames, structure, options, block_size=block_size, num_restarts=num_restarts, search=search, sample=sample
     )
 
 
-@partial(jit, static_argnames=("block_size", "num_restarts", "search"))
+@partial(jit, static_argnames=("block_size", "num_restarts", "search", "sample"))
 def _detection_test(
     key: jax.Array,
     frames: Frames,
@@ -186,6 +189,7 @@ def _detection_test(
     block_size: int,
     num_restarts: int,
     search: Search | None,
+    sample: int | str | None,
 ) -> DetectionTest:
     num_folds = _num_folds(frames, frames.num_images // block_size)
     order_key, sign_key, *keys = jax.random.split(key, 2 + num_folds)
@@ -198,9 +202,8 @@ def _detection_test(
 
     def fitted(inputs: tuple[jax.Array, jax.Array]) -> Params:
         key, numbers = inputs
-        workspace = make_workspace(some(numbers), options.batch_size)
-        starts = starting_points(key, num_restarts, workspace, structure, search)
-        return find_best(workspace, starts, 1, search, options).best.params
+        size = sample_size(sample, some(numbers), structure)
+        return search_frames(key, some(numbers), structure, options, num_restarts, 1, search, size).best.params
 
     # In a loop, so that the search is compiled once.
     params = lax.map(fitted, (jnp.stack(keys), others))
@@ -311,11 +314,9 @@ def _count_alike(first: Hypotheses, second: Hypotheses, priors: jax.Array) -> tu
     num_appearances = priors[0].size // (rows * columns)
     ones = jnp.zeros(len(first.corners), jnp.int32)
     shift = second.corners - first.corners
-    kind = ones if first.appearance is None else first.appearance
-    other = ones if second.appearance is None else second.appearance
+    kind, other = (ones if one.appearance is None else one.appearance for one in (first, second))
     said = (other * (2 * rows) + shift[:, 0] + rows) * (2 * columns) + shift[:, 1] + columns
-    both = jnp.ones(len(ones), bool)
-    either = both
+    both = either = jnp.ones(len(ones), bool)
     if first.present is not None and second.present is not None:
         both, either = first.present & second.present, first.present | second.present
     # Sorted by what the first says and then by what the second does, equal ones stand together.

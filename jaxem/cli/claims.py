@@ -99,11 +99,21 @@ def search_options(request: FitRequest) -> dict[str, Any]:
     }
 
 
-def start_test(frames: FittedFrames) -> TestRun | None:
-    """The detection test that belongs to a request, begun; None where it was not asked for, or there are too few."""
+def as_searched(request: FitRequest) -> int | str | None:
+    """On how many frames to search, as the library calls it."""
+    return None if request.sample == "all" else request.sample
+
+
+def start_test(frames: FittedFrames, found: Restarts | None = None) -> TestRun | None:
+    """The detection test that belongs to a request, begun; None where it was not asked for, or there are too few.
+
+    Where a sample was enough to find what was found, one is enough for each part of the frames.
+    """
     request = frames.request
     if not request.test or len(frames.images) < FEWEST_IMAGES:
         return None
+
+    sample = None if found is None or found.sample is None else len(found.sample)
 
     def run() -> DetectionTest:
         found = detection_test(
@@ -111,6 +121,7 @@ def start_test(frames: FittedFrames) -> TestRun | None:
             frames.images,
             request.template_shape,
             **search_options(request),
+            sample=sample,
             **{name: value for name, value in frames.model.items() if name not in OF_THE_SEARCH},
         )
         host: DetectionTest = jax.device_get(jax.block_until_ready(found))

@@ -16,6 +16,7 @@ from jaxem.ops.windows import Shape
 from jaxem.runtime.compilation_cache import without_compiled_programs
 from jaxem.runtime.resources import available_cores
 from jaxem.search.initialization import init_from_variance
+from jaxem.search.subsampling import usual_size
 from jaxem.solvers.result import Fit
 from jaxem.solvers.schedule import annealing
 from jaxem.solvers.single_run import fit
@@ -27,6 +28,8 @@ TRIAL_ANNEALING_STEPS, TRIAL_ITERATIONS = 20, 4
 E_STEPS_AT_LEAST, E_STEPS_PER_ANNEALING_STEP = 8.0, 2.6
 # From so many annealing steps of the trial on, the search will have to anneal the prior slowly: E-steps of it then.
 SLOW_ANNEALING_STEPS, E_STEPS_OF_SLOW_SEARCH = 13, 90.0
+# Of a search on a sample so many E-steps on all frames follow, more where it is long.
+E_STEPS_ON_ALL, E_STEPS_ON_ALL_AFTER_SLOW_SEARCH = 7.0, 12.0
 # Wall time of E-steps of two starts side by side, where there are cores for both, as a share of that one after another.
 SIDE_BY_SIDE_SHARE = 0.8
 # Time to compile a search by that to compile the trial; and to start, draw and write, in seconds.
@@ -41,7 +44,7 @@ class Estimate(NamedTuple):
     ================  ==================================================================
     seconds           from the shell to the end, with nothing compiled before
     seconds_of_steps  of these what the E-steps take, and what grows with the frames
-    num_steps         E-steps of the search, of all its starts
+    num_steps         E-steps of the search, of all its starts; on a sample, where there is one
     reason            how the number of steps was judged, a few words
     ================  ==================================================================
     """
@@ -88,7 +91,11 @@ def estimate_time(images: np.ndarray, template_shape: Shape, seconds_to_read: fl
     trial = run_trial(images, template_shape)
     num_steps, reason = expected_steps(trial)
     share = 1.0 if available_cores() == 1 else SIDE_BY_SIDE_SHARE
-    seconds_of_steps = share * num_steps * trial.seconds_per_step * len(images) / trial.num_images
+    sample = usual_size(len(images), template_shape, math.prod(images.shape[3:]))
+    passes = share * num_steps
+    if sample is not None:
+        passes = passes * sample / len(images) + steps_on_all(trial)
+    seconds_of_steps = passes * trial.seconds_per_step * len(images) / trial.num_images
     fixed = OVERHEAD_SECONDS + COMPILATION_FACTOR * trial.seconds_compiling
     return Estimate(seconds_to_read + fixed + seconds_of_steps, seconds_of_steps, num_steps, reason)
 
@@ -98,6 +105,12 @@ def expected_steps(trial: Trial) -> tuple[float, str]:
     if trial.num_annealing_steps >= SLOW_ANNEALING_STEPS:
         return E_STEPS_OF_SLOW_SEARCH, "a trial is slow to tell where the template is, so the search will be long"
     return E_STEPS_AT_LEAST + E_STEPS_PER_ANNEALING_STEP * trial.num_annealing_steps, "a trial finds places soon"
+
+
+def steps_on_all(trial: Trial) -> float:
+    """E-steps on all frames after a search on a sample."""
+    slow = trial.num_annealing_steps >= SLOW_ANNEALING_STEPS
+    return E_STEPS_ON_ALL_AFTER_SLOW_SEARCH if slow else E_STEPS_ON_ALL
 
 
 def run_trial(images: np.ndarray, template_shape: Shape) -> Trial:

@@ -21,6 +21,7 @@ from jaxem.cli.claims import (
     FittedFrames,
     TestRun,
     all_remarks,
+    as_searched,
     assess,
     say_remarks,
     search_options,
@@ -49,8 +50,10 @@ from jaxem.runtime.compilation_cache import cache_compiled_programs
 from jaxem.runtime.files import output_folder
 from jaxem.runtime.interruption import heard
 from jaxem.runtime.text import listed
+from jaxem.search.choosing import best_run
 from jaxem.search.parallel import fit_restarts_parallel
-from jaxem.search.restarts import Restarts, best_run
+from jaxem.search.restarts import Restarts
+from jaxem.search.subsampling import as_sample
 from jaxem.solvers.result import Status
 
 MOST_RESTARTS, MOST_ITERATIONS = 10**5, 10**6
@@ -89,7 +92,7 @@ def fit(choice: FrameChoice, request: FitRequest, out: Path, reporting: Reportin
             raise save_interrupted(checkpointer, fingerprint, out) from None
         checkpointer.write()
         frames = FittedFrames(looked, request, looked.model(model), choice.source)
-        report = write(frames, found, test or start_test(frames), out, display)
+        report = write(frames, found, test or start_test(frames, found), out, display)
     return exit_code(report)
 
 
@@ -106,6 +109,7 @@ def check_numbers(request: FitRequest) -> None:
     as_count("max_iterations", request.max_iterations, at_least=1, at_most=MOST_ITERATIONS)
     as_number("prior_smoothing", request.prior_smoothing, np.float32, at_least=0)
     as_number("tolerance", request.tolerance, np.float32, at_least=0)
+    as_sample(as_searched(request))
 
 
 def search(
@@ -124,6 +128,7 @@ def search(
         images,
         request.template_shape,
         **search_options(request),
+        sample=as_searched(request),
         callback=display.progress,
         checkpointer=checkpointer,
         **model,
@@ -182,6 +187,7 @@ def write(frames: FittedFrames, found: Restarts, test: TestRun | None, out: Path
         *notes,
         start=winner + 1,
         status=Status(int(best.status)).name,
+        sample=None if found.sample is None else len(found.sample),
         elbo=float(best.elbo),
         noise_scale=np.asarray(noise_scale).tolist(),
         **facts,
@@ -215,7 +221,9 @@ def _shown(text: str) -> str:
 
 
 def exit_code(report: Report) -> int:
-    if not (report.runs.status == Status.CONVERGED).any():
+    # Runs on a sample that converged say nothing of the fit to all frames.
+    ended = report.runs if report.found.sample is None else report.best
+    if not np.any(ended.status == Status.CONVERGED):
         print("jaxem: no run converged; the best of them was written all the same", file=sys.stderr)
         return ExitCode.NOTHING_CONVERGED
     return ExitCode.NOTHING_FOUND if test_failed(report.assessment) else ExitCode.DONE

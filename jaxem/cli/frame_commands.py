@@ -38,6 +38,7 @@ from jaxem.cli.parameters import (
     QuietOption,
     RestartsOption,
     ResumeOption,
+    SampleOption,
     SeedOption,
     ShapeOption,
     SizesOutOption,
@@ -57,6 +58,7 @@ from jaxem.cli.requests import (
     SizeRequest,
     choose_frames,
     parse_fixed,
+    parse_sample,
     parse_shape,
 )
 
@@ -156,6 +158,7 @@ def fit(
     prior_smoothing: SmoothingOption = FitRequest.prior_smoothing,
     max_iterations: IterationsOption = FitRequest.max_iterations,
     tolerance: ToleranceOption = FitRequest.tolerance,
+    sample: SampleOption = "auto",
     plain: PlainOption = FitRequest.plain,
     no_test: UntestedOption = False,
     templates: TemplatesOption = FitRequest.num_templates,
@@ -211,6 +214,7 @@ def fit(
         exclude_odd,
         mask_hot,
         not no_test,
+        parse_sample(sample),
     )
     reporting = Reporting(quiet, json, checkpoint, resume)
     from jaxem.cli import fitting

@@ -15,7 +15,7 @@ from rich.text import Text
 from jaxem.cli.display import Display
 from jaxem.cli.progress import ANNEALING, BEST_SO_FAR, NOT_THE_BEST, RECENTRING, RESEEDING, TRIAL, Story
 from jaxem.runtime.text import clock, plural, printable
-from jaxem.search.progress import HARD_STAGE, PLAIN_STAGE, PRIOR_STAGE, STAGE_NAMES, Progress
+from jaxem.search.progress import ALL_STAGE, HARD_STAGE, PLAIN_STAGE, PRIOR_STAGE, STAGE_NAMES, Progress
 from jaxem.search.stages import StageKind
 
 MOST_ROWS = 12
@@ -34,6 +34,7 @@ AFTERWARDS = {
     STAGE_NAMES[StageKind.REACH]: "going on with the best",
     PLAIN_STAGE: "choosing the best start",
     PRIOR_STAGE: "going on with hard EM",
+    ALL_STAGE: "going on with all frames",
     **dict.fromkeys((STAGE_NAMES[StageKind.CONVERGE], HARD_STAGE), "finishing"),
 }
 COLUMNS = ("start", "stage", "E-steps", "nats an image", "gain", "outcome")
@@ -105,8 +106,9 @@ class LiveDisplay(Display):
         self.live.console.print(Text(printable(line)), soft_wrap=True)
 
     def _row(self, progress: Progress) -> tuple[str, ...]:
-        gain = "" if math.isnan(progress.gain) else f"{progress.gain / self.num_images:+.2g}"
-        elbo = f"{progress.elbo / self.num_images:.3f}"
+        num_images = self.story.images_of(progress)
+        gain = "" if math.isnan(progress.gain) else f"{progress.gain / num_images:+.2g}"
+        elbo = f"{progress.elbo / num_images:.3f}"
         stage, outcome = self.story.stage(progress), self.story.outcome(progress)
         return str(progress.start + 1), stage, str(progress.num_steps), elbo, gain, outcome
 

@@ -252,6 +252,13 @@ RestartsOption = Annotated[
         help="Starting points, by default 2, or 10 with --plain; the best is kept.",
     ),
 ]
+SampleOption = Annotated[
+    str,
+    typer.Option(
+        metavar="auto|all|N",
+        help="On how many frames to search; what is found is then fitted to all. By itself, as many as it takes.",
+    ),
+]
 PlainOption = Annotated[
     bool,
     typer.Option("--plain", help="No search: independent EM runs from random starts, as in the literature."),

@@ -13,7 +13,7 @@ left out  frames, numbers of those that `--exclude-odd` leaves out
 noise     remarks on the noise of the fit
 resumed   path, the checkpoint gone on from, or null if there was none
 progress  seconds since the beginning, and the fields of `jaxem.Progress`: start, from 1; stage; num_steps; num_left;
-          elbo and gain, nats; ended; status, by its name; is_better
+          elbo and gain, nats; ended; status, by its name; is_better; num_images
 result    start, from 1, of the best; status; elbo, nats; noise_scale; contrast; effective_positions; p_value and
           agreement of the detection test; remarks, a list of objects with code, grade (note or warning), text, effect
 wrote     paths, a list
@@ -41,7 +41,7 @@ from typing import Any
 from jaxem.cli.display import JsonLines, Lines
 from jaxem.cli.text import say
 from jaxem.runtime.text import plural
-from jaxem.search.progress import ENDING_STAGES, STAGE_NAMES, Progress
+from jaxem.search.progress import ALL_STAGE, ENDING_STAGES, STAGE_NAMES, Progress
 from jaxem.search.stages import StageKind
 
 ANNEALING, TRIAL = STAGE_NAMES[StageKind.ANNEAL], STAGE_NAMES[StageKind.TRIAL]
@@ -92,6 +92,7 @@ class Story:
         self.best_annealed = -math.inf
         self.num_ended: Counter[str] | None = Counter()  # None where some may have ended before this process began
         self.trials_told = False
+        self.searched: int | None = None  # frames of what was told last
 
     def note(self, event: str) -> None:
         """Something that happened besides progress."""
@@ -100,6 +101,22 @@ class Story:
 
     def news(self, progress: Progress) -> list[str]:
         """What is worth a line: that a stage has ended, and how. To be called with all progress, once."""
+        return [*self._other_frames(progress), *self._of_stage(progress)]
+
+    def _other_frames(self, progress: Progress) -> list[str]:
+        """That a sample is searched now, or another one, or all frames are fitted."""
+        count, before = self.images_of(progress), self.searched
+        self.searched = count
+        if count == (before or self.num_images):
+            return []
+        self.best_annealed, self.trials_told = -math.inf, False
+        self.num_ended = None if self.num_ended is None else Counter()
+        if progress.stage == ALL_STAGE:
+            return [f"fitting all {count} frames"]
+        why = "" if before is None or before > count else "what was found hardly stands out of noise; "
+        return [f"{why}searching in {count} of {self.num_images} frames"]
+
+    def _of_stage(self, progress: Progress) -> list[str]:
         if progress.stage == TRIAL:
             told, self.trials_told = self.trials_told, True
             return [] if told else ["annealing has lost the template; trial starts from single frames follow"]
@@ -116,7 +133,12 @@ class Story:
         """One line on how a stage ended, or where it is."""
         steps, stage = plural(progress.num_steps, "step"), self.stage(progress)
         state = f" ended after {steps}: {self.outcome(progress)}" if progress.ended else f", {steps} so far"
-        return f"start {progress.start + 1:2}: {progress.elbo / self.num_images:12.2f} nats an image, {stage}{state}"
+        elbo = progress.elbo / self.images_of(progress)
+        return f"start {progress.start + 1:2}: {elbo:12.2f} nats an image, {stage}{state}"
+
+    def images_of(self, progress: Progress) -> int:
+        """How many images the objective is of: all, or those of a sample."""
+        return progress.num_images or self.num_images
 
     def stage(self, progress: Progress) -> str:
         """The stage, with its number where there are several of its kind."""
@@ -128,6 +150,8 @@ class Story:
         """What became of a stage that has ended; "" of one that has not."""
         if not progress.ended:
             return ""
+        if progress.stage == ALL_STAGE:
+            return "where the fit begins"
         if progress.stage in ENDING_STAGES:
             return progress.status.in_words
         if progress.stage == ANNEALING:  # the starts are annealed side by side, so that none knows of the others

@@ -69,6 +69,7 @@ class FitRequest:
     exclude_odd: bool = False
     mask_hot: bool = False
     test: bool = True  # whether there is a template at all
+    sample: int | str = "auto"  # or "all"
 
 
 @dataclass(frozen=True)
@@ -110,6 +111,17 @@ def parse_shape(words: tuple[str, str], argument: str = "template_shape") -> tup
         given = " ".join(words)
         problem = f"must be two whole numbers, height and width, as in 60 40, but is {given!r}."
         raise ArgumentValueError(argument, problem) from None
+
+
+def parse_sample(text: str) -> int | str:
+    """On how many frames to search: auto, all, or a number, as a command line spells it."""
+    if text in ("auto", "all"):
+        return text
+    try:
+        return int(text)
+    except ValueError:
+        problem = f"must be auto, all or a whole number of frames, but is {text!r}."
+        raise ArgumentValueError("sample", problem) from None
 
 
 def choose_frames(

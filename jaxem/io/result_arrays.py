@@ -55,12 +55,16 @@ AXES = {
     "touching_by_chance": "z",
     "smallest": "2",
     "largest": "2",
+    "sample": "k",
 }
 OF_POSITIONS, OF_POSTERIORS = {"template": "K", "transform": "K"}, {"absent": "K"}
 OF_STAGES = dict.fromkeys(StageRecord._fields, "S")
 SAME_SIZE = {"s": "c", "o": "m"}  # the noise may be one for all channels, the support one for all templates
 OPTIONAL = "mgcso"
-COUNTS = ("num_iterations", "num_scheduled", "num_agreeing", "num_steps", "num_hidden", "num_positions", "num_images")
+COUNTS = (
+    "num_iterations", "num_scheduled", "num_agreeing", "num_steps", "num_sample_steps", "num_hidden", "num_positions",
+    "num_images",
+)  # fmt: skip
 WHOLE_NUMBERS = (
     *COUNTS,
     "status",
@@ -75,6 +79,7 @@ WHOLE_NUMBERS = (
     "shapes",
     "smallest",
     "largest",
+    "sample",
 )
 TRUTHS = ("at_noise_floor", "present", "is_complete", "is_best", "unseen")
 
@@ -122,6 +127,8 @@ def _sizes(kind: type, arrays: Mapping[str, np.ndarray], there: str) -> tuple[di
     leading: tuple[int, ...] | None = None
     for how_far, (name, array) in enumerate(arrays.items()):
         axes = _axes(kind, name, there)
+        if name.startswith("runs.") and "sample" in arrays:
+            axes = axes.replace("K", "k")
         split = max(0, array.ndim - len(axes))
         lead, last = array.shape[:split], array.shape[split:]
         leading = lead if leading is None else leading
@@ -161,6 +168,8 @@ def _check_dtype(kind: type, name: str, array: np.ndarray) -> None:
 def _has_sense(field: str, array: np.ndarray, sizes: Mapping[str, int]) -> bool:
     if field == "status":
         return bool(np.isin(array, list(Status)).all())
+    if field == "sample":
+        return bool((array >= 0).all() and (array < sizes["K"]).all() and (np.diff(array) > 0).all())
     if field == "kind":
         return bool(np.isin(array, list(StageKind)).all())
     if field in ("shapes", "smallest", "largest"):

@@ -11,8 +11,10 @@ from jaxem.assess.assessment import Assessment, Report
 from jaxem.model.appearances import as_transforms
 from jaxem.model.params import Params, Positions
 from jaxem.model.predict import reconstruct
+from jaxem.ops.trees import entry
 from jaxem.plots.pictures import Palette
 from jaxem.runtime.errors import ArgumentTypeError, ArgumentValueError
+from jaxem.search.choosing import best_run
 from jaxem.search.restarts import Restarts
 from jaxem.search.stage_record import StageRecord
 from jaxem.solvers.diagnostics import covered_always
@@ -63,6 +65,11 @@ class Contents(NamedTuple):
     def num_images(self) -> int:
         """Of the fit."""
         return len(self.best.corners)
+
+    @property
+    def searched(self) -> Fit:
+        """The best run as the search left it: of a sample, where there was one."""
+        return entry(self.runs, int(best_run(self.runs)))
 
     @property
     def num_channels(self) -> int | None:

@@ -61,7 +61,8 @@ def search_progress(result: Result, *, axes: Axes | None = None) -> Axes:
     Returns:
         The axes. Downwards is how far an objective is below the highest, in nats an image, on a scale that is linear up
         to one nat of all images together and logarithmic beyond; to the right are the E-steps, one start after the
-        other, wherever they were made side by side.
+        other, wherever they were made side by side. Of a search on a sample both are of the sample; the fit to all
+        images that follows is not drawn.
 
     Raises:
         ValueError, TypeError: no such result.
@@ -77,7 +78,7 @@ def search_progress(result: Result, *, axes: Axes | None = None) -> Axes:
     contents, axes = contents_of(result), axes_or_new(axes)
     stages = contents.stages
     deepest = _draw_runs(axes, contents) if stages is None else _draw_stages(axes, contents, stages)
-    one_nat = 1 / contents.num_images
+    one_nat = 1 / len(contents.searched.corners)
     axes.set_yscale("symlog", linthresh=one_nat)
     axes.set_ylim(1.8 * max(deepest, one_nat), -0.4 * one_nat)
     axes.yaxis.set_major_locator(FixedLocator(_ticks(one_nat, deepest)))
@@ -102,7 +103,7 @@ def stage_points(result: Result) -> StagePoints:
     contents = contents_of(result)
     if contents.stages is None:
         raise ValueError("result holds no stages of a search.")
-    return _points(contents.stages, contents.num_images)
+    return _points(contents.stages, len(contents.searched.corners))
 
 
 def _points(record: StageRecord, num_images: int) -> StagePoints:
@@ -116,13 +117,15 @@ def _points(record: StageRecord, num_images: int) -> StagePoints:
 
 def _draw_stages(axes: Axes, contents: Contents, record: StageRecord) -> float:
     """Returns what is farthest below the best."""
-    best, points = contents.best, _points(record, contents.num_images)
+    best = contents.searched
+    num_images = len(best.corners)
+    points = _points(record, num_images)
     is_best = points.is_best & np.isfinite(points.below)
     axes.step(points.steps[is_best], points.below[is_best], where="post", color="0.75", linewidth=1, zorder=1)
     is_hard = float(record.elbo[-1]) != float(best.elbo)  # hard EM has an objective of its own
     if not is_hard:
         length = int(best.num_iterations) + 1
-        path = (float(best.elbo) - np.asarray(best.history[:length], np.float64)) / contents.num_images
+        path = (float(best.elbo) - np.asarray(best.history[:length], np.float64)) / num_images
         axes.plot(points.steps[-1] - np.arange(length)[::-1], path, color=BLACK, linewidth=1, zorder=1.5)
     for kind in StageKind:
         here = points.kind == kind
@@ -140,7 +143,8 @@ def _draw_stages(axes: Axes, contents: Contents, record: StageRecord) -> float:
         _say(axes, str(points.number[place] + 1), points.steps[place], points.below[place])
     count = int((record.kind == StageKind.ANNEAL).sum())
     before = " before hard EM" if is_hard else ""
-    axes.set_title(f"the search{before}: {plural(count, 'start')}, {plural(int(points.steps[-1]), 'E-step')}")
+    sample = f" on {num_images} of {contents.num_images} frames" if num_images < contents.num_images else ""
+    axes.set_title(f"the search{sample}{before}: {plural(count, 'start')}, {plural(int(points.steps[-1]), 'E-step')}")
     _legend(axes, "filled: best so far")
     return float(np.nanmax(points.below, initial=0.0))
 

@@ -6,6 +6,7 @@ A batch that stays in one core's cache leaves nothing to share out inside it, so
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -13,7 +14,9 @@ import jax
 
 from jaxem.model.appearances import IDENTITY
 from jaxem.model.frames import Frames
+from jaxem.model.params import Params
 from jaxem.model.workspace import Workspace, make_workspace
+from jaxem.ops.trees import entry
 from jaxem.ops.validation import as_key
 from jaxem.ops.windows import Shape
 from jaxem.runtime.arguments import as_count
@@ -21,20 +24,30 @@ from jaxem.runtime.checkpoint import Checkpointer
 from jaxem.runtime.compilation import jit
 from jaxem.runtime.executor import Executor
 from jaxem.runtime.resources import available_cores
+from jaxem.search.arguments import as_num_restarts, as_task
+from jaxem.search.choosing import best_run
 from jaxem.search.progress import Progress, Reporter
 from jaxem.search.progress_bar import watched
 from jaxem.search.restarts import (
     DEFAULT_SEARCH,
     Restarts,
-    as_num_restarts,
-    as_task,
     keep_best,
+    keep_fit_to_all,
     steps_of_plain_runs,
 )
 from jaxem.search.stages import SearchProgress, SearchState, Stage, StagedSearch, Starts
 from jaxem.search.starting import starting_points
-from jaxem.search.strategy import Search, conclude, plan_stages
+from jaxem.search.strategy import Search, conclude, plan_fit_to_all, plan_stages
 from jaxem.search.structure import Structure
+from jaxem.search.subsampling import (
+    AUTO,
+    draw_sample,
+    larger_sample,
+    options_on_all,
+    sample_size,
+    stands_out,
+    start_on_all,
+)
 from jaxem.search.tasks import SearchTasks, run_plain
 from jaxem.solvers.options import EMOptions
 from jaxem.solvers.result import Fit
@@ -56,6 +69,7 @@ def fit_restarts_parallel(
     batch_size: int | None = None,
     num_threads: int | None = None,
     search: Search | None = DEFAULT_SEARCH,
+    sample: int | str | None = AUTO,
     callback: Callable[[Progress], None] | None = None,
     progress: bool = False,
     checkpointer: Checkpointer | None = None,
@@ -86,6 +100,8 @@ def fit_restarts_parallel(
         batch_size: as for `fit`.
         num_threads: runs at a time; by default as many as this process may use cores.
         search: as for `fit_restarts`.
+        sample: as for `fit_restarts`; by default it is doubled, as often as it takes, where what is found on it does
+            not stand out of noise.
         callback: called with the `Progress` of each run after each of its chunks, one call at a time, in the run's
             thread.
         progress: whether to show a bar, in a terminal or a notebook; by tqdm or rich where one is installed.
@@ -136,24 +152,91 @@ def fit_restarts_parallel(
         fixed=fixed,
         init=init,
     )
+    size = sample_size(sample, frames, structure)
     frames = jax.device_put(frames)  # jnp.asarray would copy them twice
     if num_threads is None:
         num_threads = available_cores() if jax.default_backend() == "cpu" else 1
     executor = Executor(as_count("num_threads", num_threads, at_least=1), checkpointer or Checkpointer())
     with watched(callback, progress) as told:
-        reporter = Reporter(told)
+        work = _Work(executor, Reporter(told), structure, options, num_restarts)
+        if search is None:
+            return work.run_plain(key, frames)
+        while size is not None:
+            some, numbers = _draw(key, frames, size=size)
+            found = work.search(key, some, search, prefix=f"{size} ")
+            if sample != AUTO or stands_out(found.diagnostics.contrast, found.best.params, size):
+                work = replace(work, options=options_on_all(options))
+                return work.fit_all(frames, found, numbers, search)
+            size = larger_sample(size, frames)
+        return work.search(key, frames, search)
+
+
+@dataclass(frozen=True)
+class _Work:
+    """What all searches of one call share."""
+
+    executor: Executor
+    reporter: Reporter
+    structure: Structure
+    options: EMOptions
+    num_restarts: int
+
+    def run_plain(self, key: jax.Array, frames: Frames) -> Restarts:
+        """A run from every start."""
+        workspace, starts, _, _ = self._prepare(key, frames, None)
+        found = run_plain(self.executor, self.reporter, workspace, starts, self.options)
+        return jax.device_get(_conclude_plain(workspace, found, self.structure, self.options))
+
+    def search(self, key: jax.Array, frames: Frames, search: Search, prefix: str = "") -> Restarts:
+        """A search of these frames; the names of its tasks begin with the prefix."""
+        workspace, starts, stages, nothing = self._prepare(key, frames, search)
+        state, fit = self._run(workspace, starts, stages, nothing, prefix)
+        return jax.device_get(_conclude_search(workspace, state, fit, self.structure, self.options))
+
+    def fit_all(self, frames: Frames, found: Restarts, numbers: jax.Array, search: Search) -> Restarts:
+        """What was found in some of the frames, fitted to all."""
+        prepare = _prepare_few_all if frames.pixels.size < FEW_PIXELS else _prepare_many_all
+        without_pixels, starts, stages, nothing = prepare(
+            frames, found.best.params, self.structure, self.options, search=search
+        )
+        workspace = _with_frames(without_pixels, frames)
+        state, fit = self._run(workspace, starts, stages, nothing, "all ", int(best_run(found.runs)))
+        return jax.device_get(_conclude_all(workspace, found, numbers, state, fit, self.structure, self.options))
+
+    def _run(
+        self,
+        workspace: Workspace,
+        starts: Starts,
+        stages: Stage | None,
+        nothing: SearchProgress | None,
+        prefix: str,
+        after_sample: int | None = None,
+    ) -> tuple[SearchState, Fit | None]:
+        assert stages is not None
+        assert nothing is not None
+        tasks = SearchTasks(
+            self.executor, self.reporter, workspace, starts, stages, self.options, nothing, prefix, after_sample
+        )
+        state = tasks.run()
+        return state, tasks.run_hard(state) if self.options.hard else None
+
+    def _prepare(
+        self, key: jax.Array, frames: Frames, search: Search | None
+    ) -> tuple[Workspace, Starts, Stage | None, SearchProgress | None]:
         prepare = _prepare_few if frames.pixels.size < FEW_PIXELS else _prepare_many
         without_pixels, starts, stages, nothing = prepare(
-            key, frames, structure, options, num_restarts=num_restarts, search=search
+            key, frames, self.structure, self.options, num_restarts=self.num_restarts, search=search
         )
-        workspace = without_pixels._replace(images=without_pixels.images._replace(frames=frames))
-        if stages is None or nothing is None:
-            found = run_plain(executor, reporter, workspace, starts, options)
-            return jax.device_get(_conclude_plain(workspace, found, structure, options))
-        staged = SearchTasks(executor, reporter, workspace, starts, stages, options, nothing)
-        state = staged.run()
-        fit = staged.run_hard(state) if hard else None
-        return jax.device_get(_conclude_search(workspace, state, fit, structure, options))
+        return _with_frames(without_pixels, frames), starts, stages, nothing
+
+
+def _with_frames(without_pixels: Workspace, frames: Frames) -> Workspace:
+    return without_pixels._replace(images=without_pixels.images._replace(frames=frames))
+
+
+def _without_pixels(workspace: Workspace) -> Workspace:
+    """A workspace without the images: a compiled program would return a copy of them."""
+    return _with_frames(workspace, workspace.images.frames.of_none)
 
 
 def _prepare(
@@ -164,10 +247,10 @@ def _prepare(
     num_restarts: int,
     search: Search | None,
 ) -> tuple[Workspace, Starts, Stage | None, SearchProgress | None]:
-    """What all runs share, without the images: a compiled program would return a copy of them."""
+    """What all runs share."""
     workspace = make_workspace(frames, options.batch_size)
     starts = starting_points(key, num_restarts, workspace, structure, search)
-    without_pixels = workspace._replace(images=workspace.images._replace(frames=frames.of_none))
+    without_pixels = _without_pixels(workspace)
     if search is None:
         return without_pixels, starts, None, None
     stages = plan_stages(search, frames.num_images, starts, options)
@@ -178,6 +261,23 @@ def _prepare(
 _PREPARE_STATIC = ("num_restarts", "search")
 _prepare_many = jit(_prepare, static_argnames=_PREPARE_STATIC)
 _prepare_few = jit(_prepare, static_argnames=_PREPARE_STATIC, is_small=True)
+
+
+def _prepare_all(
+    frames: Frames, found: Params, structure: Structure, options: EMOptions, search: Search
+) -> tuple[Workspace, Starts, Stage, SearchProgress]:
+    """The same of the fit to all images."""
+    workspace, starts = make_workspace(frames, options.batch_size), start_on_all(found, structure)
+    stages = plan_fit_to_all(search, frames.num_images, starts, options)
+    staged = StagedSearch(workspace, starts, stages, options)
+    return _without_pixels(workspace), starts, stages, staged.begin(staged.nothing_found(), 0, len(stages.kind))
+
+
+_prepare_many_all = jit(_prepare_all, static_argnames=("search",))
+_prepare_few_all = jit(_prepare_all, static_argnames=("search",), is_small=True)
+
+
+_draw = jit(draw_sample, static_argnames=("size",), is_small=True)
 
 
 @partial(jit, is_small=True)
@@ -191,3 +291,17 @@ def _conclude_search(
 @partial(jit, is_small=True)
 def _conclude_plain(workspace: Workspace, runs: Fit, structure: Structure, options: EMOptions) -> Restarts:
     return keep_best(workspace, runs, steps_of_plain_runs(runs), structure, options)
+
+
+@partial(jit, is_small=True)
+def _conclude_all(
+    workspace: Workspace,
+    found: Restarts,
+    numbers: jax.Array,
+    state: SearchState,
+    hard: Fit | None,
+    structure: Structure,
+    options: EMOptions,
+) -> Restarts:
+    runs, num_steps, _ = conclude(state, hard)
+    return keep_fit_to_all(workspace, found, numbers, entry(runs, 0), num_steps, structure, options)

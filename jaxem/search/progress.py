@@ -23,7 +23,7 @@ STAGE_NAMES = {
     StageKind.REACH: "shifting",
     StageKind.CONVERGE: "converging",
 }
-PRIOR_STAGE, HARD_STAGE, PLAIN_STAGE = "prior annealing", "hard EM", "EM"
+PRIOR_STAGE, HARD_STAGE, PLAIN_STAGE, ALL_STAGE = "prior annealing", "hard EM", "EM", "all frames"
 ENDING_STAGES = (STAGE_NAMES[StageKind.CONVERGE], HARD_STAGE, PLAIN_STAGE)  # which end a run, and say how
 
 
@@ -35,8 +35,8 @@ class Progress(NamedTuple):
     ===========  ==================================================================================================
     start        number of the starting point that the run belongs to, from 0
     stage        "annealing", "trial start", "reinitializing", "splitting", "reseeding", "recentring", "centring",
-                 "shifting" or "converging"; in hard EM "prior annealing" and "hard EM" in place of the last; without a
-                 search "EM"
+                 "shifting" or "converging"; in hard EM "prior annealing" and "hard EM" in place of the last; after a
+                 sample first "all frames"; without a search "EM"
     num_steps    E-steps of this stage so far
     num_left     E-steps that all stages together can still take, at most
     elbo         the objective, nats; while annealing with the log mass of the tempered posterior, which is too high
@@ -45,6 +45,7 @@ class Progress(NamedTuple):
     status       `Status.RUNNING`, or how the run ended; annealing ends nothing
     is_better    whether the stage, now over, is the best so far; None while it is under way, of annealing, which goes
                  side by side, and of a run by itself
+    num_images   images of the stage: those of the sample, or all; None: not known
     ===========  ==================================================================================================
     """
 
@@ -57,6 +58,7 @@ class Progress(NamedTuple):
     ended: bool
     status: Status
     is_better: bool | None
+    num_images: int | None = None
 
 
 class Reporter:
@@ -85,7 +87,15 @@ class Reporter:
         self._left[name] = 0
 
     def tell(
-        self, name: str, start: int, stage: str, state: EMState, *, ended: bool, is_better: bool | None = None
+        self,
+        name: str,
+        start: int,
+        stage: str,
+        state: EMState,
+        *,
+        ended: bool,
+        is_better: bool | None = None,
+        num_images: int | None = None,
     ) -> None:
         """Tell how far a run is."""
         before, elbo_before = self._last.get(name, (0, float("nan")))
@@ -100,7 +110,7 @@ class Reporter:
         gain = (elbo - elbo_before) / max(made, 1)
         with self._telling:
             left = sum(list(self._left.values()))
-            self.callback(Progress(start, stage, num_steps, left, elbo, gain, ended, status, is_better))
+            self.callback(Progress(start, stage, num_steps, left, elbo, gain, ended, status, is_better, num_images))
 
 
 def _steps_and_elbo(state: EMState) -> tuple[int, float]:

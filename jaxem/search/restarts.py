@@ -11,34 +11,33 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jax.sharding import Mesh
 
-from jaxem.model.appearances import IDENTITY, as_transforms
-from jaxem.model.frames import Frames, as_frames
+from jaxem.model.appearances import IDENTITY
+from jaxem.model.frames import Frames
 from jaxem.model.workspace import Workspace, make_workspace
 from jaxem.ops.derivatives import forward_only
 from jaxem.ops.printing import html_repr, short_repr, summarized
 from jaxem.ops.trees import entry
 from jaxem.ops.validation import as_key
 from jaxem.ops.windows import Shape
-from jaxem.runtime.arguments import as_count
 from jaxem.runtime.compilation import jit
-from jaxem.runtime.errors import ArgumentTypeError
 from jaxem.runtime.remarks import Grade, Remark
+from jaxem.search.arguments import as_num_restarts, as_task
+from jaxem.search.choosing import best_run, order_templates
 from jaxem.search.side_by_side import as_group_size, run_side_by_side
 from jaxem.search.stage_record import StageRecord
 from jaxem.search.stages import Starts
 from jaxem.search.starting import starting_points
 from jaxem.search.strategy import Search, run_search
-from jaxem.search.structure import Structure, as_structure
+from jaxem.search.structure import Structure
+from jaxem.search.subsampling import AUTO, draw_sample, fit_all, sample_size
 from jaxem.solvers.diagnostics import Diagnostics, diagnose, remarks
-from jaxem.solvers.options import EMOptions, em_options
+from jaxem.solvers.options import EMOptions
 from jaxem.solvers.result import Fit, fit_lines, kept_of_shards
 from jaxem.solvers.summaries import agreement_line, warning_lines
 
 DEFAULT_SEARCH = Search()
-NUM_RESTARTS_OF_SEARCH, NUM_PLAIN_RESTARTS = 2, 10
 
 
 class Restarts(NamedTuple):
@@ -47,10 +46,12 @@ class Restarts(NamedTuple):
     ===========  =====================================================================================
     field        meaning
     ===========  =====================================================================================
-    best         the `Fit` of the highest finite objective (the first run if none is finite)
-    runs         a `Fit` whose every array has a leading axis, one entry a run
+    best         the `Fit` of the highest finite objective (the first run if none is finite); of a search on a
+                 sample what became of that run on all images
+    runs         a `Fit` whose every array has a leading axis, one entry a run; of the images of the sample
     diagnostics  `Diagnostics` of the best among the runs
     stages       `StageRecord` of the search, in hard EM of the soft search before; None: there was none
+    sample       (n,) int32, numbers of the images that were searched, ascending; None: all were
     ===========  =====================================================================================
     """
 
@@ -58,6 +59,7 @@ class Restarts(NamedTuple):
     runs: Fit
     diagnostics: Diagnostics
     stages: StageRecord | None = None
+    sample: jax.Array | None = None
 
     def __repr__(self) -> str:
         return short_repr(self)
@@ -87,7 +89,8 @@ class Restarts(NamedTuple):
 
 def restarts_lines(found: Restarts, contrast: float) -> list[str]:
     """What the best run found, and whether others agree."""
-    return [*fit_lines(found.best, contrast), agreement_line(len(found.runs.elbo), found.diagnostics)]
+    searched = [] if found.sample is None else [f"searched in {len(found.sample)} of {len(found.best.corners)} frames"]
+    return [*fit_lines(found.best, contrast), *searched, agreement_line(len(found.runs.elbo), found.diagnostics)]
 
 
 def _own_lines(found: Restarts) -> list[str]:
@@ -107,6 +110,7 @@ def fit_restarts(
     batch_size: int | None = None,
     group_size: int | None = None,
     search: Search | None = DEFAULT_SEARCH,
+    sample: int | str | None = AUTO,
     num_templates: int = 1,
     absent: bool = False,
     support: Any = None,
@@ -137,6 +141,8 @@ def fit_restarts(
         group_size: runs made side by side by ``vmap``, until the slowest of them ends, where there is no search; by
             default one on a CPU, from whose cache more would fall out, and all of them on other devices (static).
         search: how to look for the highest local maximum and not the nearest, or None (static).
+        sample: on how many images to look, drawn at random; what is found there is then fitted to all. By default on
+            as many as a search needs, where there are many more; None: on all (static).
         num_templates: M, of which each image shows one; they come in the order of their shares of the images (static).
         absent: whether an image may show none (static).
         support: where in its rectangle the template is: "disc" for the ellipse that touches the sides, or 0 and 1, (h,
@@ -190,56 +196,15 @@ def fit_restarts(
         init=init,
         mesh=mesh,
     )
+    size = sample_size(sample, frames, structure)
     if frames.shards is not None:
         key, structure = frames.shards.replicate((key, structure))
     return _fit_restarts(
-        key, frames, structure, options, num_restarts=num_restarts, group_size=group_size, search=search
+        key, frames, structure, options, num_restarts=num_restarts, group_size=group_size, search=search, size=size
     )
 
 
-def as_task(
-    images: Any,
-    template_shape: Any,
-    *,
-    num_templates: int = 1,
-    absent: bool = False,
-    support: Any = None,
-    boundary: str = "inside",
-    weights: Any = None,
-    frame_weights: Any = None,
-    transforms: Any = IDENTITY,
-    fixed: Mapping[str, Any] | None = None,
-    init: Any = None,
-    mesh: Mesh | None = None,
-    **options: Any,
-) -> tuple[Frames, Structure, EMOptions]:
-    """What `fit_restarts` is given, checked: the images, what to look for in them, and how."""
-    frames, names = as_frames(images, weights, frame_weights, mesh), as_transforms(transforms)
-    structure = as_structure(
-        frames,
-        template_shape,
-        num_templates=num_templates,
-        absent=absent,
-        support=support,
-        transforms=names,
-        boundary=boundary,
-        fixed=fixed,
-        init=init,
-    )
-    options |= {"transforms": names, "fixed": structure.fixed, "num_shards": frames.num_shards}
-    return frames, structure, em_options(frames.pixels, **options)
-
-
-def as_num_restarts(num_restarts: Any, search: Any) -> int:
-    """How many starting points, of which a search needs few."""
-    if not (search is None or isinstance(search, Search)):
-        raise ArgumentTypeError("search", f"must be a jaxem.Search or None, but is {search!r}.")
-    if num_restarts is None:
-        num_restarts = NUM_PLAIN_RESTARTS if search is None else NUM_RESTARTS_OF_SEARCH
-    return as_count("num_restarts", num_restarts, at_least=1)
-
-
-@partial(jit, static_argnames=("num_restarts", "group_size", "search"))
+@partial(jit, static_argnames=("num_restarts", "group_size", "search", "size"))
 def _fit_restarts(
     key: jax.Array,
     frames: Frames,
@@ -248,11 +213,32 @@ def _fit_restarts(
     num_restarts: int,
     group_size: int,
     search: Search | None,
+    size: int | None,
 ) -> Restarts:
-    workspace = make_workspace(frames, options.batch_size)
+    found = search_frames(key, frames, structure, options, num_restarts, group_size, search, size)
+    return forward_only("fit_restarts", found)
+
+
+def search_frames(
+    key: jax.Array,
+    frames: Frames,
+    structure: Structure,
+    options: EMOptions,
+    num_restarts: int,
+    group_size: int,
+    search: Search | None,
+    size: int | None,
+) -> Restarts:
+    """`fit_restarts` with its arguments checked, on a sample of so many images or on all, to be traced."""
+    some, numbers = (frames, None) if size is None or search is None else draw_sample(key, frames, size)
+    workspace = make_workspace(some, options.batch_size)
     starts = starting_points(key, num_restarts, workspace, structure, search)
     found = find_best(workspace, starts, group_size, search, options)
-    return forward_only("fit_restarts", kept_of_shards(found, frames))
+    if numbers is not None and search is not None:
+        workspace = make_workspace(frames, options.batch_size)
+        best, num_steps = fit_all(workspace, found.best.params, structure, search, options)
+        found = keep_fit_to_all(workspace, found, numbers, best, num_steps, structure, options)
+    return kept_of_shards(found, frames)
 
 
 def find_best(
@@ -281,25 +267,27 @@ def keep_best(
     stages: StageRecord | None = None,
 ) -> Restarts:
     """Put the best of several runs, stacked along a leading axis, and its diagnostics beside them."""
-    if structure.num_templates > 1 and not structure.is_labelled:
+    if structure.has_order:
         runs = jax.vmap(order_templates)(runs)
     best = entry(runs, best_run(runs))
     diagnostics = diagnose(workspace, best, runs, num_steps, options.prior_smoothing, options.transforms)
     return Restarts(best, runs, diagnostics, stages)
 
 
-def order_templates(found: Fit) -> Fit:
-    """The same with several templates in the order of their shares of the images, the largest first."""
-    params, numbers = found.params, found.best_template
-    assert numbers is not None
-    shares = jnp.sum(params.prior.reshape(len(params.prior), -1), axis=1)
-    order = jnp.argsort(-shares)
-    params = params._replace(template=params.template[order], prior=params.prior[order])
-    return found._replace(params=params, best_template=jnp.argsort(order).astype(jnp.int32)[numbers])
-
-
-def best_run(runs: Fit) -> jax.Array:
-    """Which of several runs has the highest finite objective; the first if none is finite."""
-    elbo: Any = runs.elbo
-    numpy: Any = np if isinstance(elbo, np.ndarray) else jnp  # on the host nothing is compiled for it
-    return numpy.argmax(numpy.where(numpy.isfinite(elbo), elbo, -numpy.inf))
+def keep_fit_to_all(
+    workspace: Workspace,
+    found: Restarts,
+    numbers: jax.Array,
+    best: Fit,
+    num_steps: jax.Array,
+    structure: Structure,
+    options: EMOptions,
+) -> Restarts:
+    """What was found in a sample, with its best as fitted to all images: how the runs compare, the sample tells."""
+    alone = jax.tree.map(lambda leaf: leaf[None], best)
+    of_all = keep_best(workspace, alone, num_steps, structure, options)
+    compared = found.diagnostics
+    diagnostics = of_all.diagnostics._replace(
+        gap=compared.gap, num_agreeing=compared.num_agreeing, num_sample_steps=compared.num_steps
+    )
+    return found._replace(best=of_all.best, diagnostics=diagnostics, sample=numbers)

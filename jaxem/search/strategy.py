@@ -6,7 +6,9 @@ Source: ``docs/search.md``, *Search*.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -30,6 +32,8 @@ COOL_INVERSE_TEMPERATURE = 0.5
 # Steps of annealing for a template of 1.5 times as many pixels as there are images.
 ANNEALING_STEPS, TEMPLATE_PIXELS_PER_IMAGE = 20, 1.5
 LEAST_ANNEALING_FACTOR, MOST_ANNEALING_FACTOR = 0.5, 2.0
+# Of what was found in a sample, in all images: pseudo-counts an image of the M-steps in which their prior is learned.
+RELEASE_SMOOTHING = (1.0, 0.1)
 # Steps of prior annealing for half as many images as corners, or fewer.
 PRIOR_ANNEALING_STEPS, IMAGES_PER_CORNER = 60, 0.5
 # So many steps show which crops lead somewhere; two show it no better.
@@ -114,10 +118,8 @@ def plan_stages(search: Search, num_images: int, starts: Starts, options: EMOpti
     """All stages, stacked along a leading axis, in the order of their kinds."""
     params, structure = starts.params, starts.structure
     num_steps = search.annealing_steps_for(num_images, params.template.shape[1:])
-    first, cool_first = search.inverse_temperature, max(search.inverse_temperature, COOL_INVERSE_TEMPERATURE)
-    share = math.log(cool_first) / math.log(first) if first < 1 else 1  # of the steps, at the same rate
-    of_estimate = annealing(max(1, round(share * num_steps)), start=cool_first, prior_steps=0)
-    of_random = annealing(num_steps, start=first, prior_steps=0)
+    of_estimate = _cool(search, num_steps)
+    of_random = annealing(num_steps, start=search.inverse_temperature, prior_steps=0)
     untempered = annealing(num_steps, start=1, prior_steps=0)
     of_trial = annealing(TRIAL_STEPS, start=1, prior_steps=0)
     of_prior = annealing(0, prior_steps=search.prior_annealing_steps_for(num_images, params.prior[0].size))
@@ -139,6 +141,35 @@ def plan_stages(search: Search, num_images: int, starts: Starts, options: EMOpti
         # Hard EM has a run of its own afterwards.
         (StageKind.CONVERGE, 0, of_prior, 0 if options.hard else options.max_iterations),
     ]
+    return _stacked(plan, params.noise_scale.dtype)
+
+
+def plan_fit_to_all(search: Search, num_images: int, starts: Starts, options: EMOptions) -> Stage:
+    """The stages in which what was found in a sample is fitted to all images, likewise.
+
+    The one start is evaluated; where it is off by a pixel, which so few images do not always show, it is recentred; and
+    the prior of all images is learned.
+    """
+    params = starts.params
+    cool = _cool(search, search.annealing_steps_for(num_images, params.template.shape[1:]))
+    release: Any = np.ones(len(RELEASE_SMOOTHING)), np.array(RELEASE_SMOOTHING)
+    plan = [
+        (StageKind.ANNEAL, 0, annealing(0, prior_steps=0), 0),
+        *[(StageKind.RECENTRE, 0, cool, 0)] * search.num_recentrings,
+        (StageKind.CONVERGE, 0, Schedule(*release), 0 if options.hard else options.max_iterations),
+    ]
+    return _stacked(plan, params.noise_scale.dtype)
+
+
+def _cool(search: Search, num_steps: int) -> Schedule:
+    """Annealing of what must not be forgotten: at the rate of so many steps from the first inverse temperature on."""
+    first, cool_first = search.inverse_temperature, max(search.inverse_temperature, COOL_INVERSE_TEMPERATURE)
+    share = math.log(cool_first) / math.log(first) if first < 1 else 1
+    return annealing(max(1, round(share * num_steps)), start=cool_first, prior_steps=0)
+
+
+def _stacked(plan: Sequence[tuple[StageKind, int, Schedule, int]], dtype: Any) -> Stage:
+    """Stages along a leading axis."""
     kinds, numbers, schedules, limits = zip(*plan, strict=True)
 
     lengths = np.array([schedule.num_steps for schedule in schedules])
@@ -147,7 +178,7 @@ def plan_stages(search: Search, num_images: int, starts: Starts, options: EMOpti
     return Stage(
         jnp.array(kinds, jnp.int32),
         jnp.array(numbers, jnp.int32),
-        Schedule(*(jnp.asarray(np.stack(column), params.noise_scale.dtype) for column in zip(*rows, strict=True))),
+        Schedule(*(jnp.asarray(np.stack(column), dtype) for column in zip(*rows, strict=True))),
         jnp.asarray(skips, jnp.int32),
         jnp.array(limits, jnp.int32),
     )
@@ -157,7 +188,15 @@ def run_search(
     workspace: Workspace, starts: Starts, search: Search, options: EMOptions
 ) -> tuple[Fit, jax.Array, StageRecord]:
     """All stages of a search, to be traced: one `Fit` for each start, the E-steps of all, and what each came to."""
-    stages = plan_stages(search, workspace.images.frames.num_images, starts, options)
+    return run_stages(
+        workspace, starts, plan_stages(search, workspace.images.frames.num_images, starts, options), options
+    )
+
+
+def run_stages(
+    workspace: Workspace, starts: Starts, stages: Stage, options: EMOptions
+) -> tuple[Fit, jax.Array, StageRecord]:
+    """The same of stages that are planned."""
     staged = StagedSearch(workspace, starts, stages, options)
     found = staged.run(staged.nothing_found())
     return conclude(found, EM(workspace, options).run(found.best.params) if options.hard else None)

@@ -64,6 +64,11 @@ class Structure:
         known = {"template", "prior"} & set(self.fixed)
         return bool(known) or (self.opacity is not None and self.opacity.ndim == 3)
 
+    @property
+    def has_order(self) -> bool:
+        """Whether the templates come in the order of their shares of the images."""
+        return self.num_templates > 1 and not self.is_labelled
+
     def blank(self, images: jax.Array) -> Params:
         """Parameters for images with a uniform prior; of the rest only shapes mean anything, and what is known."""
         blank = blank_params(

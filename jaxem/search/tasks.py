@@ -18,7 +18,7 @@ from jaxem.ops.trees import entry
 from jaxem.runtime.compilation import jit
 from jaxem.runtime.executor import Executor, Task
 from jaxem.search.comparison import is_higher, needs_trials
-from jaxem.search.progress import HARD_STAGE, PLAIN_STAGE, PRIOR_STAGE, STAGE_NAMES, Reporter
+from jaxem.search.progress import ALL_STAGE, HARD_STAGE, PLAIN_STAGE, PRIOR_STAGE, STAGE_NAMES, Reporter
 from jaxem.search.stages import (
     SearchProgress,
     SearchState,
@@ -33,7 +33,11 @@ from jaxem.solvers.result import Fit, Status
 
 
 class SearchTasks:
-    """A search, its annealing side by side, and its trials; each range of stages is a task."""
+    """A search, its annealing side by side, and its trials; each range of stages is a task.
+
+    Of several searches of the same work each has a prefix for the names of its tasks. One that fits all images after a
+    sample says so, and which start it goes on with.
+    """
 
     def __init__(
         self,
@@ -44,14 +48,17 @@ class SearchTasks:
         stages: Stage,
         options: EMOptions,
         nothing: SearchProgress,
+        prefix: str = "",
+        after_sample: int | None = None,
     ):
         self.executor, self.reporter = executor, reporter
+        self.prefix, self.after_sample = prefix, after_sample
         self.workspace, self.starts, self.stages, self.options = workspace, starts, stages, options
         self.nothing = nothing
         kinds, skips, limits = jax.device_get((stages.kind, stages.skip, stages.limit))
         self.kinds = [StageKind(kind) for kind in kinds]
         lengths = stages.schedule.inverse_temperature.shape[1] - skips + limits + 1
-        self.reporter.expect({_name(number): int(length) for number, length in enumerate(lengths)})
+        self.reporter.expect({self._name(number): int(length) for number, length in enumerate(lengths)})
 
     def run(self) -> SearchState:
         """All stages."""
@@ -62,14 +69,16 @@ class SearchTasks:
             found = self._try(trials, found)
         else:
             for number in trials:
-                self.reporter.drop(_name(number))
+                self.reporter.drop(self._name(number))
         first = len(self._of_kind(StageKind.ANNEAL)) + len(trials)
-        return self.executor.run([self._task("last stages", range(first, len(self.kinds)), found)])[0]
+        last = self._task(f"{self.prefix}last stages", range(first, len(self.kinds)), found)
+        return self.executor.run([last])[0]
 
     def run_hard(self, found: SearchState) -> Fit:
         """Hard EM after a search."""
-        start = int(found.start_index)
-        task = _em_task(self.reporter, self.workspace, found.best.params, start, HARD_STAGE, self.options)
+        start = int(found.start_index) if self.after_sample is None else self.after_sample
+        params = found.best.params
+        task = _em_task(self.reporter, self.workspace, params, start, HARD_STAGE, self.options, self.prefix)
         return self.executor.run([task])[0]
 
     def _of_kind(self, kind: StageKind) -> list[int]:
@@ -78,16 +87,16 @@ class SearchTasks:
     def _merged(self, numbers: Sequence[int], found: SearchState) -> SearchState:
         """What is known after stages that go side by side."""
         before = found._replace(num_steps=jnp.zeros_like(found.num_steps))
-        tasks = [self._task(_name(number), range(number, number + 1), before) for number in numbers]
+        tasks = [self._task(self._name(number), range(number, number + 1), before) for number in numbers]
         return reduce(merge, jax.device_get(self.executor.run(tasks)), found)
 
     def _try(self, numbers: Sequence[int], found: SearchState) -> SearchState:
         """What is known after the trials, of which the checkpoints keep only that."""
         checkpointer = self.executor.checkpointer
-        known = checkpointer.result("trials", lambda: found)
+        known = checkpointer.result(f"{self.prefix}trials", lambda: found)
         if known is None:
             known = self._merged(numbers, found)
-            checkpointer.save_result("trials", known, *map(_name, numbers))
+            checkpointer.save_result(f"{self.prefix}trials", known, *map(self._name, numbers))
         return known
 
     def _task(self, name: str, numbers: range, found: SearchState) -> Task:
@@ -100,9 +109,9 @@ class SearchTasks:
         def on_start(progress: SearchProgress | None) -> None:
             if progress is None:
                 for number in numbers:
-                    self.reporter.drop(_name(number))
+                    self.reporter.drop(self._name(number))
             elif not progress.is_new:
-                self.reporter.resume(_name(int(progress.stage)), progress.em)
+                self.reporter.resume(self._name(int(progress.stage)), progress.em)
 
         return Task(
             name=name,
@@ -117,16 +126,25 @@ class SearchTasks:
     def _on_chunk(self, progress: SearchProgress) -> None:
         number = int(progress.stage) - bool(progress.is_new)  # the next stage is new where this one has ended
         if not progress.active:
-            self.reporter.drop(_name(number))
+            self.reporter.drop(self._name(number))
             return
         kind, ended = self.kinds[number], bool(progress.is_new)
         start = number if kind == StageKind.ANNEAL else int(progress.found.start_index)
+        start = start if self.after_sample is None else self.after_sample
+        stage, count = self._stage_name(kind), _num_images(self.workspace)
         # Starts are annealed side by side, so none of them knows of the others.
-        is_better = bool(progress.is_better) if ended and kind != StageKind.ANNEAL else None
-        self.reporter.tell(_name(number), start, self._stage_name(kind), progress.em, ended=ended, is_better=is_better)
+        is_better = bool(progress.is_better) if ended and stage != STAGE_NAMES[StageKind.ANNEAL] else None
+        self.reporter.tell(
+            self._name(number), start, stage, progress.em, ended=ended, is_better=is_better, num_images=count
+        )
+
+    def _name(self, number: int) -> str:
+        return f"{self.prefix}stage {number}"
 
     def _stage_name(self, kind: StageKind) -> str:
         """In hard EM the last stage is soft and converges to nothing; a run of its own follows."""
+        if kind == StageKind.ANNEAL and self.after_sample is not None:
+            return ALL_STAGE
         return PRIOR_STAGE if kind == StageKind.CONVERGE and self.options.hard else STAGE_NAMES[kind]
 
 
@@ -151,8 +169,8 @@ def merge(one: SearchState, other: SearchState) -> SearchState:
     )
 
 
-def _name(number: int) -> str:
-    return f"stage {number}"
+def _num_images(workspace: Workspace) -> int:
+    return workspace.images.frames.num_images
 
 
 def run_plain(executor: Executor, reporter: Reporter, workspace: Workspace, starts: Starts, options: EMOptions) -> Fit:
@@ -166,10 +184,16 @@ def run_plain(executor: Executor, reporter: Reporter, workspace: Workspace, star
 
 
 def _em_task(
-    reporter: Reporter, workspace: Workspace, params: Params, start: int, stage: str, options: EMOptions
+    reporter: Reporter,
+    workspace: Workspace,
+    params: Params,
+    start: int,
+    stage: str,
+    options: EMOptions,
+    prefix: str = "",
 ) -> Task:
     """A run by itself."""
-    name = f"{stage} {start}"
+    name = f"{prefix}{stage} {start}"
     reporter.expect({name: options.max_iterations + 1})
 
     def on_start(state: EMState | None) -> None:
@@ -182,6 +206,9 @@ def _em_task(
         status, num_evaluated = jax.device_get((state.status, state.num_evaluated))
         return bool(EM(workspace, options).is_running(state._replace(status=status, num_evaluated=num_evaluated)))
 
+    def on_chunk(state: EMState) -> None:
+        reporter.tell(name, start, stage, state, ended=not has_more(state), num_images=_num_images(workspace))
+
     return Task(
         name=name,
         begin=lambda: _init_em(workspace, params, options),
@@ -189,7 +216,7 @@ def _em_task(
         advance=lambda state, num_steps: _advance_em(workspace, state, num_steps, options),
         finish=lambda state: _finish_em(workspace, state, options),
         on_start=on_start,
-        on_chunk=lambda state: reporter.tell(name, start, stage, state, ended=not has_more(state)),
+        on_chunk=on_chunk,
     )
 
 

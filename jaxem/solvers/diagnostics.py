@@ -46,9 +46,9 @@ class Diagnostics(NamedTuple):
     ===================  ==========  ==========================================================================
     gap                  ()          objective of the best less that of the best run that does not agree with it,
                                      infinite where all agree; a run that was left after its annealing counts with
-                                     the objective it had there, nats
+                                     the objective it had there; of a sample what it was there, nats
     num_agreeing         () int32    runs that agree with the best, itself included
-    num_steps            () int32    E-steps of all runs
+    num_steps            () int32    E-steps of all runs; of a search on a sample those on all images, after it
     effective_positions  ()          exponential of the mean entropy of the posteriors: positions an image that the
                                      best run leaves open
     contrast             ()          mean over the images of rho |F - B under it|^2 / s^2 at their best positions,
@@ -58,6 +58,8 @@ class Diagnostics(NamedTuple):
     at_noise_floor       () bool     whether the noise is below what the pixels' precision resolves
     unseen               (H, W)      whether no image shows a background pixel: those that the template covers,
                          bool        and those whose weight is zero in all; None: not known
+    num_sample_steps     () int32    E-steps on the sample that was searched; None: all images were
+                         or None
     ===================  ==========  ==========================================================================
     """
 
@@ -69,6 +71,7 @@ class Diagnostics(NamedTuple):
     num_hidden: jax.Array
     at_noise_floor: jax.Array
     unseen: jax.Array | None = None
+    num_sample_steps: jax.Array | None = None
 
     def __repr__(self) -> str:
         return short_repr(self)

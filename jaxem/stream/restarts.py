@@ -15,20 +15,20 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxem.model.appearances import IDENTITY
-from jaxem.model.frames import Frames
-from jaxem.model.params import with_uniform_prior
 from jaxem.model.workspace import Workspace
+from jaxem.ops.trees import entry
 from jaxem.ops.validation import as_key
 from jaxem.ops.windows import Shape
-from jaxem.runtime.arguments import as_count, as_template_shape
+from jaxem.runtime.arguments import as_template_shape
 from jaxem.runtime.checkpoint import Checkpointer
 from jaxem.runtime.compilation import jit
-from jaxem.runtime.errors import ArgumentValueError
+from jaxem.search.arguments import as_task
 from jaxem.search.parallel import fit_restarts_parallel
 from jaxem.search.progress import Progress
-from jaxem.search.restarts import DEFAULT_SEARCH, Restarts, as_task, keep_best
+from jaxem.search.restarts import DEFAULT_SEARCH, Restarts, keep_fit_to_all
 from jaxem.search.strategy import Search
 from jaxem.search.structure import Structure
+from jaxem.search.subsampling import AUTO, SAMPLE_KEY, as_sample, options_on_all, start_on_all, usual_size
 from jaxem.solvers.options import EMOptions
 from jaxem.solvers.result import Fit
 from jaxem.solvers.schedule import annealing, as_schedule
@@ -36,9 +36,6 @@ from jaxem.stream.out_of_core import fit_from, streamed_options
 from jaxem.stream.passes import as_devices
 from jaxem.stream.sources import FrameStream, as_stream, read_sample
 
-AUTO = "auto"
-SAMPLE_KEY = 2  # what the key is folded with to draw the sample
-FEWEST_FRAMES = 400  # of a sample, for each template
 PRIOR_STEPS = 10  # in which the prior of all frames is learned, of which a sample knows too little
 FRAMES_BETWEEN = 8  # read for nothing rather than to begin anew
 
@@ -148,6 +145,7 @@ def fit_restarts(
         num_restarts=num_restarts,
         num_threads=num_threads,
         search=search,
+        sample=None,
         **how,
         **what,
         **watching,
@@ -156,17 +154,11 @@ def fit_restarts(
         return found
     _, structure, options = as_task(frames.pixels, template_shape, **how, **what)
     del frames
-    start = found.best.params if "prior" in structure.fixed else with_uniform_prior(found.best.params)
+    start = entry(start_on_all(found.best.params, structure).params, 0)
     schedule = as_schedule(annealing(0, prior_steps=PRIOR_STEPS), stream.dtype)
-    options = streamed_options(options, stream, batch_size)
+    options = options_on_all(streamed_options(options, stream, batch_size))
     best, workspace = fit_from(stream, start, options, schedule, devices=as_devices(devices), **watching)
-    return _kept(found, best, workspace, stream, structure, options)
-
-
-def frames_to_search(template_shape: Shape, num_channels: int, num_templates: int, absent: bool) -> int:
-    """How many frames a search needs: as many as the pixels of all templates, and some at least."""
-    num_pixels = math.prod(template_shape) * num_channels
-    return num_templates * max(FEWEST_FRAMES, num_pixels) * (2 if absent else 1)
+    return _kept(found, numbers, best, workspace, stream, structure, options)
 
 
 def draw_sample(key: jax.Array, stream: FrameStream, size: int) -> np.ndarray:
@@ -178,35 +170,32 @@ def draw_sample(key: jax.Array, stream: FrameStream, size: int) -> np.ndarray:
 
 
 def _as_size(sample: Any, stream: FrameStream, template_shape: Shape, num_templates: int, absent: bool) -> int:
-    if sample is None:
-        return stream.num_images
-    if isinstance(sample, str):
-        if sample != AUTO:
-            raise ArgumentValueError("sample", f'must be "auto", a number of frames or None, but is {sample!r}.')
-        num_channels = math.prod(stream.source.shape[3:])
-        return min(stream.num_images, frames_to_search(template_shape, num_channels, num_templates, absent))
-    return min(stream.num_images, as_count("sample", sample, at_least=1))
+    size, num_images = as_sample(sample), stream.num_images
+    if size == AUTO:
+        size = usual_size(num_images, template_shape, math.prod(stream.source.shape[3:]), num_templates, absent)
+    return min(size, num_images) if isinstance(size, int) else num_images
 
 
 def _kept(
-    found: Restarts, best: Fit, workspace: Workspace, stream: FrameStream, structure: Structure, options: EMOptions
+    found: Restarts,
+    numbers: np.ndarray,
+    best: Fit,
+    workspace: Workspace,
+    stream: FrameStream,
+    structure: Structure,
+    options: EMOptions,
 ) -> Restarts:
     """What was found in the sample, with the fit of all frames in place of its best; how runs compare, it tells."""
     counts: Any = stream.frame_weights
     frames = workspace.images.frames._replace(frame_weights=counts)
-    of_all = jax.device_get(_keep(workspace, frames, best, structure, options))
-    compared = found.diagnostics
-    diagnostics = of_all.diagnostics._replace(
-        gap=compared.gap,
-        num_agreeing=compared.num_agreeing,
-        num_steps=compared.num_steps + of_all.diagnostics.num_steps,
-    )
-    return found._replace(best=of_all.best, diagnostics=diagnostics)
+    workspace = workspace._replace(images=workspace.images._replace(frames=frames))
+    kept: Restarts = jax.device_get(_keep(workspace, found, jnp.asarray(numbers, jnp.int32), best, structure, options))
+    return kept
 
 
 @partial(jit, is_small=True)
-def _keep(workspace: Workspace, frames: Frames, best: Fit, structure: Structure, options: EMOptions) -> Restarts:
-    alone = jax.tree.map(lambda leaf: leaf[None], best)
+def _keep(
+    workspace: Workspace, found: Restarts, numbers: jax.Array, best: Fit, structure: Structure, options: EMOptions
+) -> Restarts:
     num_steps = best.num_scheduled + best.num_iterations + 1
-    workspace = workspace._replace(images=workspace.images._replace(frames=frames))
-    return keep_best(workspace, alone, num_steps, structure, options)
+    return keep_fit_to_all(workspace, found, numbers, best, num_steps, structure, options)
