@@ -282,7 +282,7 @@ def test_where_nothing_stands_out_the_sample_is_doubled_up_to_all_frames(texture
 
     chance = 2 * np.log(found.best.params.prior.size)
     assert stands_out(1.2 * chance + 1, found.best.params, 30)
-    assert not stands_out(0.95 * chance + 1, found.best.params, 30)
+    assert not stands_out(0.9 * chance + 1, found.best.params, 30)
     assert not stands_out(np.nan, found.best.params, 30)
 
     def lines(*frames, stage="annealing"):

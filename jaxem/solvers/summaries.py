@@ -18,7 +18,7 @@ def agreement_line(num_runs: int, diagnostics: Any) -> str:
     next_best = f"; the next best is {gap:.4g} nats lower" if math.isfinite(gap) else ""
     alone = "one start alone" if num_runs == 1 else f"{num_agreeing} of {num_runs} starts found this template"
     num_steps, on_sample = plural(int(diagnostics.num_steps), "E-step"), diagnostics.num_sample_steps
-    in_steps = num_steps if on_sample is None else f"{plural(int(on_sample), 'E-step')} on the sample and {num_steps}"
+    in_steps = num_steps if on_sample is None else f"{plural(int(on_sample), 'E-step')} on the sample, then {num_steps}"
     return f"{alone}{next_best}, in {in_steps}"
 
 
