@@ -4,6 +4,7 @@ import os
 import socket
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import jax
@@ -35,6 +36,12 @@ def results(request, tmp_path_factory):
     return request.param, found
 
 
+def free_port():
+    with socket.socket() as free:
+        free.bind(("localhost", 0))
+        return free.getsockname()[1]
+
+
 @pytest.fixture(scope="module")
 def of_processes(tmp_path_factory):
     """The arrays of the fits of one, two and four processes by number, name and field."""
@@ -42,9 +49,7 @@ def of_processes(tmp_path_factory):
     environment = os.environ | {"XLA_FLAGS": FAST, "JAX_ENABLE_X64": "1", "JAX_PLATFORMS": "cpu"}
     found = {}
     for count in (1, 2, 4):
-        with socket.socket() as free:
-            free.bind(("localhost", 0))
-            port = free.getsockname()[1]
+        port = free_port()
         path = folder / f"{count}.npz"
         commands = [
             [sys.executable, HERE / "process_results.py", *map(str, (port, count, number)), path, "x64"]
@@ -67,6 +72,29 @@ def test_any_number_of_processes_finds_the_same(of_processes):
             most = 0 if array.dtype.kind in "ib" else 1e-10 * np.abs(array).max()
             shared = of_processes[count][key]
             np.testing.assert_allclose(shared, array, rtol=0, atol=most, err_msg=f"{key} of {count} processes")
+
+
+def test_a_process_that_is_killed_ends_the_others(tmp_path):
+    environment = os.environ | {"XLA_FLAGS": FAST, "JAX_PLATFORMS": "cpu", "PYTHONUNBUFFERED": "1"}
+    port, processes, logs = free_port(), [], [tmp_path / f"{number}.log" for number in range(3)]
+    for number, log in enumerate(logs):
+        command = [sys.executable, HERE / "process_that_dies.py", *map(str, (port, 3, number))]
+        with log.open("w") as stream:
+            processes.append(subprocess.Popen(command, env=environment, stdout=stream, stderr=stream))
+    try:
+        end = time.monotonic() + 300
+        while logs[1].read_text().count("step") < 2:
+            assert time.monotonic() < end, logs[1].read_text()
+            assert all(process.poll() is None for process in processes), logs[0].read_text()
+            time.sleep(0.1)
+        processes[1].kill()
+        for number in (0, 2):
+            assert processes[number].wait(timeout=60) != 0
+            assert "ProcessesError: another process has ended" in logs[number].read_text()
+    finally:
+        for process in processes:
+            process.kill()
+            process.wait()
 
 
 def test_any_number_of_devices_finds_the_same(results):
