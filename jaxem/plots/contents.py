@@ -69,7 +69,8 @@ class Contents(NamedTuple):
     @property
     def searched(self) -> Fit:
         """The best run as the search left it: of a sample, where there was one."""
-        return entry(self.runs, int(best_run(self.runs)))
+        is_sample = self.runs.corners.shape[1] < self.num_images
+        return entry(self.runs, int(best_run(self.runs))) if is_sample else self.best
 
     @property
     def num_channels(self) -> int | None:
