@@ -1,6 +1,8 @@
 """Fits on meshes of virtual devices, one process for all of them: ``python sharded_results.py OUT.npz [x64]``."""
 
+import math
 import os
+import re
 import sys
 
 if __name__ == "__main__":
@@ -15,6 +17,7 @@ import jaxem
 
 SHAPE, TEMPLATE, NUM_IMAGES = (13, 17), (4, 5), 53
 EVERYWHERE = {"plain": (1, 2, 4, 8)}
+IN_SINGLE = ("plain", "hard", "missing pixels")  # the other sums are no others there
 # By name: options of `fit`, and of what is planted. Each goes through other sums.
 CASES = {
     "plain": {},
@@ -87,6 +90,18 @@ def kept(found):
     return fields | {f"params.{name}": value for name, value in params.items() if value is not None}
 
 
+def most_gathered(devices):
+    """How many numbers the largest array has that a search brings to all devices at once."""
+    images, _ = planted()
+    mesh = jaxem.device_mesh(devices=devices)
+    placed = jax.device_put(images[:48], NamedSharding(mesh, PartitionSpec("frames")))
+    search = jax.jit(lambda images, key: jaxem.fit_restarts(key, images, TEMPLATE, mesh=mesh))
+    program = search.lower(placed, jax.random.key(0)).compile().as_text()
+    shapes = re.findall(r"= \w+\[([\d,]*)\]\S* all-gather", program)
+    assert shapes
+    return max(math.prod(map(int, filter(None, shape.split(",")))) for shape in shapes)
+
+
 def main(path, in_double):
     jax.config.update("jax_enable_x64", in_double)
     devices, results = jax.devices(), {}
@@ -95,12 +110,18 @@ def main(path, in_double):
     def note(name, count, found):
         results.update({f"{name}/{count}/{field}": np.asarray(value) for field, value in kept(found).items()})
 
-    for name, case in CASES.items():
+    for name, case in CASES.items() if in_double else ((name, CASES[name]) for name in IN_SINGLE):
         note(name, 0, fitted(case, None))
-        for count in EVERYWHERE.get(name, (2, 8)):
+        for count in EVERYWHERE.get(name, (8,)):
             note(name, count, fitted(case, jaxem.device_mesh(devices=devices[:count])))
     note("search", 0, searched(None).best)
     note("search", 4, searched(jaxem.device_mesh(devices=devices[:4])).best)
+    if not in_double:
+        np.savez(path, **results)
+        return
+    note("sample", 0, searched(None, sample=20).best)
+    note("sample", 4, searched(jaxem.device_mesh(devices=devices[:4]), sample=20).best)
+    results["gathered/4/numbers"] = most_gathered(devices[:4])
     plain = {"search": None, "num_restarts": 4}
     note("starts", 0, searched(None, **plain).runs)
     note("starts", 8, searched(jaxem.device_mesh(num_starts=2), **plain).runs)

@@ -99,7 +99,8 @@ def test_a_process_that_is_killed_ends_the_others(tmp_path):
 
 def test_any_number_of_devices_finds_the_same(results):
     precision, found = results
-    assert {len(counts) - 1 for counts in found.values()} >= {1, 2, 4}
+    found = {name: dict(counts) for name, counts in found.items() if name != "gathered"}
+    assert {len(counts) - 1 for counts in found.values()} >= {1, 4}
     for name, counts in found.items():
         alone = counts.pop(0)
         assert np.isin(alone["status"], [jaxem.Status.CONVERGED, jaxem.Status.MAX_ITERATIONS]).all(), name
@@ -114,6 +115,12 @@ def test_any_number_of_devices_finds_the_same(results):
                     most = TOLERANCES[precision] * np.abs(array).max()
                     np.testing.assert_allclose(shared[field], array, rtol=0, atol=most, err_msg=f"{where}: {field}")
                     assert array.dtype == {"x32": "float32", "x64": "float64"}[precision]
+
+
+def test_no_device_gets_all_frames(results):
+    precision, found = results
+    if precision == "x64":
+        assert 0 < found["gathered"][4]["numbers"] < 48 * 13 * 17 / 4
 
 
 def test_a_mesh_of_one_device_in_this_process():

@@ -12,9 +12,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
+from jax.tree_util import Partial
 
 from jaxem.ops.batching import over_batches
-from jaxem.ops.sharding import Shards, as_shards
+from jaxem.ops.sharding import Shards, as_shards, over_shards
 from jaxem.ops.validation import as_images, as_weights, expect_finite, expect_shape
 from jaxem.ops.windows import Shape
 from jaxem.runtime.errors import ArgumentValueError
@@ -104,6 +105,28 @@ class Frames(NamedTuple):
     def of_none(self) -> Frames:
         """The same of no images: what they share."""
         return self.batch(jax.tree.map(lambda leaf: leaf[:0], self.own))
+
+    def take(self, numbers: jax.Array) -> Frames:
+        """The images of these numbers, (n,), on every device."""
+        if self.shards is None:
+            return self.batch(jax.tree.map(lambda leaf: jnp.asarray(leaf)[numbers], self.own))
+
+        # Indexed as a whole, all images would be brought to all devices.
+        def in_shard(numbers: jax.Array, own: Any, places: jax.Array) -> tuple[Any, None]:
+            there = numbers[:, None] == places[None]
+            first, is_here = jnp.argmax(there, axis=1), jnp.any(there, axis=1)
+
+            def taken(leaf: jax.Array) -> jax.Array:
+                return jnp.where(is_here.reshape(-1, *[1] * (leaf.ndim - 1)), leaf[first], 0)
+
+            return jax.tree.map(taken, own), None
+
+        def go_through(function: Callable[..., Any], *arrays: Any) -> Any:
+            return function(*arrays)
+
+        places = jnp.arange(self.num_images, dtype=jnp.int32)
+        own, _ = over_shards(go_through, self.shards, Partial(in_shard, numbers), self.own, places)
+        return self.batch(own)
 
     def batch(self, own: tuple[jax.Array, jax.Array | None, jax.Array | None]) -> Frames:
         """Some of the images, by what they have for themselves."""

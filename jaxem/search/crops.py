@@ -158,7 +158,7 @@ def crop_params(images: CenteredImages, totals: ImageTotals, crops: Crops, ranks
     """The starting point of some of the crops, one a template, in the shapes of others."""
     internal, numbers = with_all_axes(blank), crops.numbers[ranks]
     geometry = geometry_of(internal)
-    some = images._replace(frames=images.frames.batch(jax.tree.map(lambda leaf: leaf[numbers], images.frames.own)))
+    some = images._replace(frames=images.frames.take(numbers))
     behind = images.mean_image[None]
     shown = some.frames.observed(some.residuals + behind, jnp.broadcast_to(behind, some.residuals.shape))
     corners = crops.corners[ranks]

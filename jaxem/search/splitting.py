@@ -59,7 +59,7 @@ def split_params(images: CenteredImages, totals: ImageTotals, crops: Crops, blan
         return total / jnp.where(length > 0, length, 1), scores
 
     # The image that differs most has a part of the direction.
-    first = scaled(jax.tree.map(lambda leaf: leaf[crops.numbers[0]], images.frames.own))
+    first = scaled(jax.tree.map(lambda leaf: leaf[0], images.frames.take(crops.numbers[:1]).own))
     nothing = jnp.zeros(len(crops.first), noise.dtype)
     _, scores = lax.fori_loop(0, NUM_POWER_ITERATIONS, lambda _, state: one_pass(state[0]), (first, nothing))
 

@@ -12,8 +12,6 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax import lax
-from jax.sharding import NamedSharding, PartitionSpec
 
 from jaxem.model.frames import Frames
 from jaxem.model.params import Params, num_hypotheses, with_uniform_prior
@@ -94,12 +92,9 @@ def draw_sample(key: jax.Array, frames: Frames, size: int) -> tuple[Frames, jax.
     if frames.frame_weights is not None:
         place = jnp.where(frames.frame_weights > 0, place, 1)
     numbers = jnp.sort(jnp.argsort(place)[:size]).astype(jnp.int32)
-    own = jax.tree.map(lambda leaf: jnp.asarray(leaf)[numbers], frames.own)
-    if frames.shards is None:
-        return frames.batch(own), numbers
-    # So few that each device goes through all of them.
-    own, numbers = lax.with_sharding_constraint((own, numbers), NamedSharding(frames.shards.mesh, PartitionSpec()))
-    return frames.batch(own), numbers
+    if frames.shards is not None:
+        numbers = frames.shards.replicate(numbers)
+    return frames.take(numbers), numbers  # of shards so few that each device goes through all of them
 
 
 def stands_out(contrast: Any, params: Params, num_images: int) -> bool:
