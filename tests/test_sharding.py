@@ -74,13 +74,38 @@ def test_any_number_of_processes_finds_the_same(of_processes):
             np.testing.assert_allclose(shared, array, rtol=0, atol=most, err_msg=f"{key} of {count} processes")
 
 
-def test_a_process_that_is_killed_ends_the_others(tmp_path):
+def started(tmp_path, count, how):
+    """So many processes that share a fit, and what they write."""
     environment = os.environ | {"XLA_FLAGS": FAST, "JAX_PLATFORMS": "cpu", "PYTHONUNBUFFERED": "1"}
-    port, processes, logs = free_port(), [], [tmp_path / f"{number}.log" for number in range(3)]
+    port, processes, logs = free_port(), [], [tmp_path / f"{number}.log" for number in range(count)]
     for number, log in enumerate(logs):
-        command = [sys.executable, HERE / "process_that_dies.py", *map(str, (port, 3, number))]
+        command = [sys.executable, HERE / "process_that_dies.py", *map(str, (port, count, number)), how]
         with log.open("w") as stream:
             processes.append(subprocess.Popen(command, env=environment, stdout=stream, stderr=stream))
+    return processes, logs
+
+
+@pytest.mark.parametrize(
+    ("how", "words"),
+    [
+        ("broken", ["ProcessesError: process 1 has failed", "OSError: the disk is gone"]),
+        ("elsewhere", ["ProcessesError: the processes are not at the same step"] * 2),
+    ],
+)
+def test_processes_that_cannot_go_on_together_say_so(tmp_path, how, words):
+    processes, logs = started(tmp_path, 2, how)
+    try:
+        for process, log, words_of_it in zip(processes, logs, words, strict=True):
+            assert process.wait(timeout=300) != 0
+            assert words_of_it in log.read_text()
+    finally:
+        for process in processes:
+            process.kill()
+            process.wait()
+
+
+def test_a_process_that_is_killed_ends_the_others(tmp_path):
+    processes, logs = started(tmp_path, 3, "killed")
     try:
         end = time.monotonic() + 300
         while logs[1].read_text().count("step") < 2:

@@ -170,9 +170,9 @@ class OpenedFrames:
         """
         numbers = self.taken[start:stop]
         stored = self.as_stored(numbers)
-        if self.wanted.colour and stored.ndim == 3:
+        if self.wanted.colour and stored.ndim == 3 and len(stored):
             raise no_channels(self.path)
-        block = self.as_asked_for(stored, numbers)
+        block = self.as_asked_for(stored, numbers) if len(stored) else stored
         if len(block) < len(numbers):
             raise FramesError(
                 f"{self.path} holds fewer frames than it claims, {start + len(block)} of {self.shape[0]}."

@@ -114,6 +114,8 @@ def device_mesh(*, num_starts: int = 1, devices: Sequence[jax.Device] | None = N
     Source: ``docs/scaling.md``, *Devices*.
     """
     count = as_count("num_starts", num_starts, at_least=1)
+    if devices is not None and not isinstance(devices, Sequence | np.ndarray):
+        raise ArgumentTypeError("devices", f"must be devices such as those of jax.devices(), but is {devices!r}.")
     found = np.array(jax.devices() if devices is None else list(devices), dtype=object)
     if not found.size or found.size % count:
         raise ArgumentValueError("num_starts", f"must divide the number of devices, {found.size}, but is {count}.")

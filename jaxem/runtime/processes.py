@@ -6,6 +6,7 @@ Source: ``docs/scaling.md``, *Processes*.
 from __future__ import annotations
 
 import inspect
+import zlib
 from typing import Any
 
 import jax
@@ -79,6 +80,36 @@ def gather(tree: Any) -> list[Any]:
         )
         for row in rows
     ]
+
+
+def fingerprint(tree: Any) -> int:
+    """A number that differs where the arrays of two trees do."""
+    whole = 0
+    for leaf in jax.tree.leaves(jax.device_get(tree)):
+        whole = zlib.crc32(np.ascontiguousarray(leaf).tobytes(), whole)
+    return whole
+
+
+def agree(number: int, *, has_failed: bool = False) -> None:
+    """Tell the others where one is, before sums are added up that must be of the same.
+
+    Args:
+        number: what must be the same in all processes.
+        has_failed: whether this one cannot go on; an error of its own follows.
+
+    Raises:
+        ProcessesError: another process has failed or has ended, or is somewhere else.
+    """
+    found = np.array(gather(np.array([has_failed, number], np.int64)))
+    if has_failed:
+        return
+    if found[:, 0].any():
+        raise ProcessesError(f"process {int(found[:, 0].argmax())} has failed; it says why.")
+    if (found[:, 1] != number).any():
+        raise ProcessesError(
+            "the processes are not at the same step: they were given different parameters, or took up different "
+            "checkpoints; give the same to all."
+        )
 
 
 def gather_entries(entries: Any, num_entries: int) -> Any:

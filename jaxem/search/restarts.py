@@ -18,6 +18,7 @@ from jaxem.model.frames import Frames
 from jaxem.model.workspace import Workspace, make_workspace
 from jaxem.ops.derivatives import forward_only
 from jaxem.ops.printing import html_repr, short_repr, summarized
+from jaxem.ops.sharding import as_shards
 from jaxem.ops.trees import entry
 from jaxem.ops.validation import as_key
 from jaxem.ops.windows import Shape
@@ -175,7 +176,7 @@ def fit_restarts(
     Source: ``docs/search.md``, *Restarts* and *Search*.
     """
     key, num_restarts = as_key(key), as_num_restarts(num_restarts, search)
-    group_size = as_group_size(group_size, num_restarts, search is not None, mesh)
+    group_size = as_group_size(group_size, num_restarts, search is not None, as_shards(images, mesh))
     frames, structure, options = as_task(
         images,
         template_shape,

@@ -10,8 +10,9 @@ from __future__ import annotations
 import functools
 import threading
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 from typing import Any
 
 import jax
@@ -19,9 +20,9 @@ import numpy as np
 
 from jaxem.ops.double_word import add_trees
 from jaxem.runtime.compilation import jit
-from jaxem.runtime.errors import ArgumentTypeError
+from jaxem.runtime.errors import ArgumentTypeError, ArgumentValueError, ProcessesError
 from jaxem.runtime.executor import StoppedError
-from jaxem.runtime.processes import gather, gather_entries, own_share
+from jaxem.runtime.processes import agree, fingerprint, gather, gather_entries, own_share
 from jaxem.runtime.read_ahead import ReadAhead
 from jaxem.runtime.resources import available_cores
 from jaxem.stream.sources import Chunk, FrameStream
@@ -44,6 +45,9 @@ class Passes:
 
     def __init__(self, stream: FrameStream, batch_size: int, devices: Sequence[jax.Device]) -> None:
         self.stream, self.devices, self.share = stream, list(devices), own_share(stream.num_images)
+        if stream.num_images < jax.process_count():
+            problem = f"must hold a frame for each of {jax.process_count()} processes, but holds {stream.num_images}."
+            raise ArgumentValueError("source", problem)
         self.chunk_size, self.num_passes = stream.chunk_size(batch_size), 0
         on_cpu = all(device.platform == "cpu" for device in self.devices)
         self._num_threads = (
@@ -75,7 +79,22 @@ class Passes:
 
         Raises:
             Exception: whatever the source raises, and what `FrameStream.chunk` does.
+            ProcessesError: another process has failed or has ended, or is at another step.
         """
+        try:
+            total = self._run_share(work, shared, add, each, look)
+        except BaseException:
+            if jax.process_count() > 1:
+                with suppress(ProcessesError):
+                    agree(0, has_failed=True)
+            raise
+        if jax.process_count() == 1:
+            return total
+        agree(fingerprint(shared))
+        return self._of_all_processes(total, add, each)
+
+    def _run_share(self, work: Any, shared: Any, add: Callable[[Any, Any], Any], each: Any, look: bool) -> Any:
+        """`run` for the frames of this process."""
         with self._going:
             self.num_passes += 1
             totals: list[Any] = [None] * len(self.devices)
@@ -111,8 +130,7 @@ class Passes:
                 with self._changing:
                     self._reader = None
             there = [_brought_to(self.devices[0], total) for total in totals if total is not None]
-            total = functools.reduce(add, there)
-            return total if jax.process_count() == 1 else self._of_all_processes(total, add, each)
+            return functools.reduce(add, there)
 
     def _of_all_processes(self, total: Any, add: Callable[[Any, Any], Any], each: Any) -> Any:
         """Sums of all processes in their order, the same to the bit in each of them; and what each frame has."""
@@ -166,7 +184,7 @@ def as_devices(devices: Any) -> list[jax.Device]:
     if devices is None:
         local = jax.local_devices()
         return local[:1] if local[0].platform == "cpu" else local
-    devices = [devices] if isinstance(devices, jax.Device) else list(devices)
+    devices = [devices] if isinstance(devices, jax.Device) or not isinstance(devices, Iterable) else list(devices)
     if not devices or not all(isinstance(device, jax.Device) for device in devices):
         raise ArgumentTypeError("devices", f"must be devices such as those of jax.local_devices(), but is {devices!r}.")
     return devices

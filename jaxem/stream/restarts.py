@@ -6,6 +6,7 @@ Source: ``docs/stream.md``.
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
@@ -19,7 +20,7 @@ from jaxem.model.workspace import Workspace
 from jaxem.ops.trees import entry
 from jaxem.ops.validation import as_key
 from jaxem.ops.windows import Shape
-from jaxem.runtime.arguments import as_template_shape
+from jaxem.runtime.arguments import as_count, as_template_shape
 from jaxem.runtime.checkpoint import Checkpointer
 from jaxem.runtime.compilation import jit
 from jaxem.search.arguments import as_task
@@ -37,6 +38,7 @@ from jaxem.stream.passes import as_devices
 from jaxem.stream.sources import FrameStream, as_stream, read_sample
 
 PRIOR_STEPS = 10  # in which the prior of all frames is learned, of which a sample knows too little
+MOST_PIXELS_AT_ONCE = 2**29  # of more a sample is searched even if it is nearly all of them
 FRAMES_BETWEEN = 8  # read for nothing rather than to begin anew
 
 
@@ -115,7 +117,8 @@ def fit_restarts(
 
     Source: ``docs/stream.md``.
     """
-    key, stream = as_key(key), as_stream(source, weights, frame_weights)
+    key, stream, devices = as_key(key), as_stream(source, weights, frame_weights), as_devices(devices)
+    num_templates = as_count("num_templates", num_templates, at_least=1)
     template_shape = as_template_shape(template_shape, stream.image_shape)
     numbers = draw_sample(key, stream, _as_size(sample, stream, template_shape, num_templates, absent))
     frames = read_sample(stream, numbers, FRAMES_BETWEEN)
@@ -157,7 +160,7 @@ def fit_restarts(
     start = entry(start_on_all(found.best.params, structure).params, 0)
     schedule = as_schedule(annealing(0, prior_steps=PRIOR_STEPS), stream.dtype)
     options = options_on_all(streamed_options(options, stream, batch_size))
-    best, workspace = fit_from(stream, start, options, schedule, devices=as_devices(devices), **watching)
+    best, workspace = fit_from(stream, start, options, schedule, devices=devices, **watching)
     return _kept(found, numbers, best, workspace, stream, structure, options)
 
 
@@ -170,10 +173,14 @@ def draw_sample(key: jax.Array, stream: FrameStream, size: int) -> np.ndarray:
 
 
 def _as_size(sample: Any, stream: FrameStream, template_shape: Shape, num_templates: int, absent: bool) -> int:
-    size, num_images = as_sample(sample), stream.num_images
+    size, num_images, frame_weights = as_sample(sample), stream.num_images, stream.frame_weights
+    counted = num_images if frame_weights is None else int(np.count_nonzero(frame_weights))
     if size == AUTO:
-        size = usual_size(num_images, template_shape, math.prod(stream.source.shape[3:]), num_templates, absent)
-    return min(size, num_images) if isinstance(size, int) else num_images
+        what = template_shape, math.prod(stream.source.shape[3:]), num_templates, absent
+        size = usual_size(counted, *what)
+        if size is None and math.prod(stream.source.shape) > MOST_PIXELS_AT_ONCE:
+            size = usual_size(sys.maxsize, *what)
+    return size if isinstance(size, int) and size < counted else num_images
 
 
 def _kept(
@@ -197,5 +204,5 @@ def _kept(
 def _keep(
     workspace: Workspace, found: Restarts, numbers: jax.Array, best: Fit, structure: Structure, options: EMOptions
 ) -> Restarts:
-    num_steps = best.num_scheduled + best.num_iterations + 1
+    num_steps = best.num_scheduled + best.num_iterations + 1 + options.hard  # whose soft steps end with one more
     return keep_fit_to_all(workspace, found, numbers, best, num_steps, structure, options)

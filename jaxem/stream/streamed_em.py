@@ -79,7 +79,8 @@ class StreamedEM:
                 reporter.resume(stage, state.em)
 
         def told(state: StreamedState) -> None:
-            reporter.tell(stage, 0, stage, state.em, ended=not self._is_running(workspace, state))
+            num_images, ended = self.passes.stream.num_images, not self._is_running(workspace, state)
+            reporter.tell(stage, 0, stage, state.em, ended=ended, num_images=num_images)
 
         task = Task(
             name=stage,

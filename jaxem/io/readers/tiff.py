@@ -202,7 +202,8 @@ class _Pages:
     size: int
     room: int  # bytes for pixels
     about: About
-    stored: dict[int, int] = field(default_factory=dict)  # bytes of pixels by frame, of those that were read
+    stored: int = 0  # bytes of pixels, of the frames that were read
+    counted: set[int] = field(default_factory=set)  # which these are
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -229,8 +230,10 @@ class _Pages:
                     f"{self.path}: pages must be of one size and kind, but page 0 is {self.first.shape} of "
                     f"{self.first.dtype} and page {number} is {page.shape} of {page.dtype}."
                 )
-            self.stored[number] = page.stored
-            check_claim(self.path, sum(self.stored.values()), self.room, most_packed=1)  # else pages share pixels
+            if number not in self.counted:
+                self.counted.add(number)
+                self.stored += page.stored
+            check_claim(self.path, self.stored, self.room, most_packed=1)  # else pages share their pixels
             cut = page.read()[rows, columns]
             out = np.empty((len(numbers), *cut.shape), cut.dtype) if out is None else out
             out[place] = cut
