@@ -135,6 +135,9 @@ def main(path, in_double):
     placed = jax.device_put(images[:48], NamedSharding(mesh, PartitionSpec(("rows", "columns"))))
     note("placed", 0, jaxem.fit(images[:48], start))
     note("placed", 6, jaxem.fit(placed, start))
+    two = NamedSharding(jaxem.device_mesh(num_starts=2), PartitionSpec("frames"))
+    for count, some in ((0, images[:48]), (8, jax.device_put(images[:48], two))):
+        note("placed starts", count, jaxem.fit_restarts(jax.random.key(1), some, TEMPLATE, **plain).runs)
     half = jax.device_put(images[:48], NamedSharding(mesh, PartitionSpec("rows")))
     note("placed", 3, jaxem.fit(half, start))
     inside = jax.jit(lambda images, start: jaxem.fit(images, start, mesh=jaxem.device_mesh()))

@@ -13,9 +13,10 @@ import pytest
 from problems import random_params, sample
 
 import jaxem
-from jaxem.model.frames import pixel_moments
+from jaxem.model.frames import as_frames, pixel_moments
 from jaxem.runtime.read_ahead import ReadAhead
-from jaxem.stream import centring, passes, sources
+from jaxem.search import subsampling
+from jaxem.stream import centring, passes, restarts, sources
 
 FEW = {"max_iterations": 3, "tolerance": -np.inf}
 TOLERANCE = {np.dtype("float32"): 1e-5, np.dtype("float64"): 1e-10}
@@ -408,3 +409,17 @@ def test_reading_ahead_is_bounded_and_ends():
         assert made == [0, 1, 2, 3, 4]
     with ReadAhead(items(), 2) as ahead:
         assert list(ahead) == list(range(100))
+
+
+def test_a_sample_is_the_one_that_is_drawn_in_memory():
+    images, _ = planted(60)
+    frame_weights = np.arange(60) % 3
+    stream, frames = sources.as_stream(images, None, frame_weights), as_frames(images, None, frame_weights)
+    for size in (7, 40):
+        drawn = restarts.draw_sample(jax.random.key(5), stream, size)
+        np.testing.assert_array_equal(drawn, subsampling.draw_sample(jax.random.key(5), frames, size)[1])
+        assert (frame_weights[drawn] > 0).all()
+    assert restarts._as_size(39, stream, (4, 4), 1, False) == 39
+    assert restarts._as_size(41, stream, (4, 4), 1, False) == 60  # more than count
+    large = sources.as_stream(np.broadcast_to(np.float32(0), (1000, 1024, 1024)))
+    assert restarts._as_size("auto", large, (4, 4), 1, False) == 400  # not all of them, which need 4 GB

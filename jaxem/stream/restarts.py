@@ -204,5 +204,6 @@ def _kept(
 def _keep(
     workspace: Workspace, found: Restarts, numbers: jax.Array, best: Fit, structure: Structure, options: EMOptions
 ) -> Restarts:
-    num_steps = best.num_scheduled + best.num_iterations + 1 + options.hard  # whose soft steps end with one more
+    # Before a hard run the soft steps end with an evaluation of their own.
+    num_steps = best.num_scheduled + best.num_iterations + (2 if options.hard else 1)
     return keep_fit_to_all(workspace, found, numbers, best, num_steps, structure, options)
