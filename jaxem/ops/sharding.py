@@ -180,7 +180,11 @@ def _sum_over(tree: Any, shards: Shards) -> Any:
     for dtype in dict.fromkeys(_dtype_of(leaf) for leaf in leaves):
         numbers = [number for number, leaf in enumerate(leaves) if _dtype_of(leaf) == dtype]
         some = [leaves[number] for number in numbers]
-        added = _add_up(some, shards) if jnp.issubdtype(dtype, jnp.floating) else lax.psum(some, shards.axes)
+        if jnp.issubdtype(dtype, jnp.complexfloating):
+            halves = _add_up([half for leaf in some for half in (leaf.real, leaf.imag)], shards)
+            added = [lax.complex(*pair) for pair in zip(halves[::2], halves[1::2], strict=True)]
+        else:
+            added = _add_up(some, shards) if jnp.issubdtype(dtype, jnp.floating) else lax.psum(some, shards.axes)
         for number, leaf in zip(numbers, added, strict=True):
             sums[number] = leaf
     return jax.tree.unflatten(structure, sums)
