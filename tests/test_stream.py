@@ -411,14 +411,14 @@ def test_reading_ahead_is_bounded_and_ends():
         assert list(ahead) == list(range(100))
 
 
-def test_a_sample_is_the_one_that_is_drawn_in_memory():
-    images, _ = planted(60)
+def test_a_sample_of_what_counts_is_searched():
+    images, start = planted(60)
     frame_weights = np.arange(60) % 3
+    key, shape = jax.random.key(5), start.template.shape
     stream, frames = sources.as_stream(images, None, frame_weights), as_frames(images, None, frame_weights)
-    for size in (7, 40):
-        drawn = restarts.draw_sample(jax.random.key(5), stream, size)
-        np.testing.assert_array_equal(drawn, subsampling.draw_sample(jax.random.key(5), frames, size)[1])
-        assert (frame_weights[drawn] > 0).all()
+    found = jaxem.stream.fit_restarts(key, images, shape, frame_weights=frame_weights, sample=20, num_restarts=1)
+    assert (frame_weights[found.sample] > 0).all()
+    np.testing.assert_array_equal(found.sample, subsampling.draw_sample(key, frames, 20)[1])
     assert restarts._as_size(39, stream, (4, 4), 1, False) == 39
     assert restarts._as_size(41, stream, (4, 4), 1, False) == 60  # more than count
     large = sources.as_stream(np.broadcast_to(np.float32(0), (1000, 1024, 1024)))

@@ -83,15 +83,20 @@ def num_counted(frames: Frames) -> int:
     return int(np.count_nonzero(np.asarray(frame_weights)))
 
 
-def draw_sample(key: jax.Array, frames: Frames, size: int) -> tuple[Frames, jax.Array]:
-    """So many images, and their numbers, (n,) int32, ascending; a larger sample holds the smaller ones of its key.
+def draw_numbers(key: jax.Array, num_images: int, frame_weights: Any, size: int) -> jax.Array:
+    """Numbers of so many images, (n,) int32, ascending; a larger sample holds the smaller ones of its key.
 
     Images of frame weight zero are drawn only where there are not enough others, and count for nothing then.
     """
-    place = jax.random.uniform(jax.random.fold_in(key, SAMPLE_KEY), (frames.num_images,), jnp.float32)
-    if frames.frame_weights is not None:
-        place = jnp.where(frames.frame_weights > 0, place, 1)
-    numbers = jnp.sort(jnp.argsort(place)[:size]).astype(jnp.int32)
+    place = jax.random.uniform(jax.random.fold_in(key, SAMPLE_KEY), (num_images,), jnp.float32)
+    if frame_weights is not None:
+        place = jnp.where(frame_weights > 0, place, 1)
+    return jnp.sort(jnp.argsort(place)[:size]).astype(jnp.int32)
+
+
+def draw_sample(key: jax.Array, frames: Frames, size: int) -> tuple[Frames, jax.Array]:
+    """So many images, and their numbers: see `draw_numbers`."""
+    numbers = draw_numbers(key, frames.num_images, frames.frame_weights, size)
     if frames.shards is not None:
         numbers = frames.shards.replicate(numbers)
     return frames.take(numbers), numbers  # of shards so few that each device goes through all of them

@@ -29,7 +29,7 @@ from jaxem.search.progress import Progress
 from jaxem.search.restarts import DEFAULT_SEARCH, Restarts, keep_fit_to_all
 from jaxem.search.strategy import Search
 from jaxem.search.structure import Structure
-from jaxem.search.subsampling import AUTO, SAMPLE_KEY, as_sample, options_on_all, start_on_all, usual_size
+from jaxem.search.subsampling import AUTO, as_sample, draw_numbers, options_on_all, start_on_all, usual_size
 from jaxem.solvers.options import EMOptions
 from jaxem.solvers.result import Fit
 from jaxem.solvers.schedule import annealing, as_schedule
@@ -120,7 +120,8 @@ def fit_restarts(
     key, stream, devices = as_key(key), as_stream(source, weights, frame_weights), as_devices(devices)
     num_templates = as_count("num_templates", num_templates, at_least=1)
     template_shape = as_template_shape(template_shape, stream.image_shape)
-    numbers = draw_sample(key, stream, _as_size(sample, stream, template_shape, num_templates, absent))
+    size = _as_size(sample, stream, template_shape, num_templates, absent)
+    numbers = np.asarray(draw_numbers(key, stream.num_images, stream.frame_weights, size))
     frames = read_sample(stream, numbers, FRAMES_BETWEEN)
     what: Any = {
         "num_templates": num_templates,
@@ -162,14 +163,6 @@ def fit_restarts(
     options = options_on_all(streamed_options(options, stream, batch_size))
     best, workspace = fit_from(stream, start, options, schedule, devices=devices, **watching)
     return _kept(found, numbers, best, workspace, stream, structure, options)
-
-
-def draw_sample(key: jax.Array, stream: FrameStream, size: int) -> np.ndarray:
-    """Numbers of so many frames, ascending; a larger sample holds the smaller ones of its key."""
-    places = np.array(jax.random.uniform(jax.random.fold_in(key, SAMPLE_KEY), (stream.num_images,), jnp.float32))
-    if stream.frame_weights is not None:
-        places[stream.frame_weights == 0] = 1  # counts for nothing, so drawn where there are not enough others
-    return np.sort(np.argsort(places, kind="stable")[:size])
 
 
 def _as_size(sample: Any, stream: FrameStream, template_shape: Shape, num_templates: int, absent: bool) -> int:
