@@ -23,6 +23,7 @@ from jaxem.ops.windows import Shape
 from jaxem.runtime.arguments import as_count, as_template_shape
 from jaxem.runtime.checkpoint import Checkpointer
 from jaxem.runtime.compilation import jit
+from jaxem.runtime.processes import from_first, together
 from jaxem.search.arguments import as_task
 from jaxem.search.parallel import fit_restarts_parallel
 from jaxem.search.progress import Progress
@@ -122,7 +123,8 @@ def fit_restarts(
     template_shape = as_template_shape(template_shape, stream.image_shape)
     size = _as_size(sample, stream, template_shape, num_templates, absent)
     numbers = np.asarray(draw_numbers(key, stream.num_images, stream.frame_weights, size))
-    frames = read_sample(stream, numbers, FRAMES_BETWEEN)
+    with together():
+        frames = read_sample(stream, numbers, FRAMES_BETWEEN)
     what: Any = {
         "num_templates": num_templates,
         "absent": absent,
@@ -142,23 +144,25 @@ def fit_restarts(
         "batch_size": batch_size,
     }
     watching: Any = {"callback": callback, "progress": progress, "checkpointer": checkpointer}
-    found = fit_restarts_parallel(
-        key,
-        frames.pixels,
-        template_shape,
-        num_restarts=num_restarts,
-        num_threads=num_threads,
-        search=search,
-        sample=None,
-        **how,
-        **what,
-        **watching,
-    )
+    with together():
+        found = fit_restarts_parallel(
+            key,
+            frames.pixels,
+            template_shape,
+            num_restarts=num_restarts,
+            num_threads=num_threads,
+            search=search,
+            sample=None,
+            **how,
+            **what,
+            **watching,
+        )
+    found = from_first(found)
     if len(numbers) == stream.num_images:
         return found
     _, structure, options = as_task(frames.pixels, template_shape, **how, **what)
     del frames
-    start = entry(start_on_all(found.best.params, structure).params, 0)
+    start = from_first(entry(start_on_all(found.best.params, structure).params, 0))
     schedule = as_schedule(annealing(0, prior_steps=PRIOR_STEPS), stream.dtype)
     options = options_on_all(streamed_options(options, stream, batch_size))
     best, workspace = fit_from(stream, start, options, schedule, devices=devices, **watching)
