@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -14,7 +15,9 @@ import pytest
 from test_sharding import FAST, free_port
 
 import jaxem
+from jaxem.cli.requests import Together, parse_together
 from jaxem.runtime import processes
+from jaxem.runtime.errors import ArgumentValueError
 
 SCRIPT = Path(__file__).parent / "process_shares.py"
 PLAIN_CODE = "--xla_cpu_max_isa=SSE4_2"  # as another model of processor would run
@@ -101,6 +104,42 @@ def test_what_keeps_processes_from_working_together_is_said_in_one_line(tmp_path
             assert found == code, lines
             assert len(lines) == 1, lines
             assert said in lines[0]
+
+
+@pytest.mark.parametrize(
+    ("told", "words"),
+    [
+        ((False, "node1:4321", None, None), "coordinator needs --processes N"),
+        ((False, "node1:4321", 2, None), "coordinator needs --processes N"),
+        ((False, "node1", 2, 0), "coordinator must be HOST:PORT"),
+        ((False, ":4321", 2, 0), "coordinator must be HOST:PORT"),
+        ((False, "node1:70000", 2, 0), "coordinator must be HOST:PORT"),
+        ((False, "node1:4321", 0, 0), "processes must be at least 1, but is 0"),
+        ((False, "node1:4321", 2, 2), "process must be from 0 to 1"),
+        ((False, "node1:4321", 2, -1), "process must be from 0 to 1"),
+        ((True, "node1:4321", 2, 0), "distributed and --coordinator exclude each other"),
+        ((True, None, 2, None), "processes needs --coordinator HOST:PORT"),
+        ((False, None, None, 0), "process needs --coordinator HOST:PORT"),
+    ],
+)
+def test_others_that_cannot_be(told, words):
+    with pytest.raises(ArgumentValueError, match=words):
+        parse_together(*told)
+
+
+def test_others_as_they_are_told():
+    assert parse_together(False, None, None, None) is None
+    assert parse_together(True, None, None, None) == Together()
+    assert parse_together(False, "[::1]:4321", 2, 1) == Together("[::1]:4321", 2, 1)
+
+
+def test_a_cluster_that_says_nothing_is_said_in_one_line(tmp_path):
+    command = [sys.executable, "-m", "jaxem", "fit", "x", "--template-shape", "4", "5", "--out", "y", "--distributed"]
+    gone = ("SLURM", "OMPI", "PMI", "KUBERNETES", "JAX_COORDINATOR")
+    environment = {name: value for name, value in os.environ.items() if not name.startswith(gone)}
+    found = subprocess.run(command, env=environment, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert (found.returncode, found.stdout) == (5, "")
+    assert re.fullmatch("jaxem: nothing says which processes there are: .*\n", found.stderr)
 
 
 def test_alone_nothing_is_copied():

@@ -34,11 +34,11 @@ from jaxem.cli.excluding import SecondSearch, fit_again, look_before
 from jaxem.cli.exit_codes import ExitCode
 from jaxem.cli.findings import describe_findings, in_words, number_shown
 from jaxem.cli.frame_files import expect_several, expect_there, note_frames, read_observed
-from jaxem.cli.long_running import choose_display, fingerprint_of, open_checkpointer, save_interrupted
+from jaxem.cli.long_running import choose_display, fingerprint_of, meet, open_checkpointer, save_interrupted
 from jaxem.cli.model_options import files_of, model_options
 from jaxem.cli.outputs import check_folder
 from jaxem.cli.parameters import spelling
-from jaxem.cli.requests import FitRequest, FrameChoice, Reporting
+from jaxem.cli.requests import FitRequest, FrameChoice, Reporting, Together
 from jaxem.cli.tables import write_positions
 from jaxem.cli.text import InterruptedRunError
 from jaxem.io.results import save
@@ -47,8 +47,10 @@ from jaxem.ops.validation import as_number
 from jaxem.runtime.arguments import as_count, as_seed, as_template_shape
 from jaxem.runtime.checkpoint import Checkpointer
 from jaxem.runtime.compilation_cache import cache_compiled_programs
+from jaxem.runtime.errors import ArgumentValueError
 from jaxem.runtime.files import output_folder
 from jaxem.runtime.interruption import heard
+from jaxem.runtime.processes import num_processes
 from jaxem.runtime.text import listed
 from jaxem.search.choosing import best_run
 from jaxem.search.parallel import fit_restarts_parallel
@@ -60,8 +62,19 @@ MOST_RESTARTS, MOST_ITERATIONS = 10**5, 10**6
 RESULT_FILES = ("result.npz", "positions.csv", "figure.png")
 
 
-def fit(choice: FrameChoice, request: FitRequest, out: Path, reporting: Reporting, *, overwrite: bool = False) -> int:
-    """Fit the frames that were chosen."""
+def fit(
+    choice: FrameChoice,
+    request: FitRequest,
+    out: Path,
+    reporting: Reporting,
+    *,
+    overwrite: bool = False,
+    together: Together | None = None,
+) -> int:
+    """Fit the frames that were chosen, alone or with other processes."""
+    reporting = meet(together, reporting)
+    if num_processes() > 1:
+        raise ArgumentValueError("distributed", "shares out frames that are read a few at a time, which these are not.")
     check_folder(out, RESULT_FILES, overwrite or reporting.resume)
     check_numbers(request)
     for argument, path in files_of(request):

@@ -18,14 +18,30 @@ from jaxem.cli.display import Display
 from jaxem.cli.exit_codes import ExitCode
 from jaxem.cli.parameters import spelling
 from jaxem.cli.progress import JsonDisplay, PlainDisplay
-from jaxem.cli.requests import FitRequest, Reporting
+from jaxem.cli.requests import FitRequest, Reporting, Together
 from jaxem.cli.text import InterruptedRunError, warn
 from jaxem.runtime.checkpoint import Checkpointer
 from jaxem.runtime.errors import ArgumentValueError, CheckpointError
+from jaxem.runtime.processes import connect, is_first
 
 DIGEST_LENGTH = 16  # hexadecimal digits
 AFTERWARDS = ("test",)  # options of what is done with what was found
 WITH_CONTENTS = ("weights", "support", "fixed", "init")  # options of the model that files may hold
+
+
+def meet(together: Together | None, reporting: Reporting) -> Reporting:
+    """Meet the other processes, if there are any, before anything is computed.
+
+    Returns:
+        What this one shows and saves: of several only the first does so, and the others say nothing but errors.
+
+    Raises:
+        ProcessesError: they cannot meet.
+    """
+    if together is None:
+        return reporting
+    connect(together.coordinator, together.processes, together.process)
+    return reporting if is_first() else Reporting(quiet=True)
 
 
 def choose_display(reporting: Reporting, num_images: int) -> Display:

@@ -7,8 +7,10 @@ go on tells the others there, and nobody waits for it. Source: ``docs/scaling.md
 from __future__ import annotations
 
 import inspect
+import threading
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future
 from contextlib import contextmanager, suppress
 from typing import Any, TypeVar
 
@@ -47,9 +49,12 @@ def connect(
     if "heartbeat_timeout_seconds" in inspect.signature(jax.distributed.initialize).parameters:
         options["heartbeat_timeout_seconds"] = SECONDS_OF_SILENCE
     try:
-        jax.distributed.initialize(coordinator, num_processes, process_id, **options)  # type: ignore[arg-type]
+        _interruptibly(lambda: jax.distributed.initialize(coordinator, num_processes, process_id, **options))  # type: ignore[arg-type]
         jax.devices()  # tells all of the devices of all
     except (RuntimeError, ValueError, OSError) as error:
+        if coordinator is None and isinstance(error, ValueError):
+            problem = "nothing says which processes there are: neither SLURM, MPI nor Kubernetes has started this one."
+            raise ProcessesError(problem) from error
         reason = one_line(str(error), LONGEST_REASON).rstrip(".")
         raise ProcessesError(f"the processes cannot meet ({reason}).") from error
     told = {int(number) for number in gather(np.array(num_processes or jax.process_count()))}
@@ -225,6 +230,22 @@ def _of_first(row: np.ndarray) -> np.ndarray:
 
     with _lost_if_it_fails():
         return np.asarray(multihost_utils.broadcast_one_to_all(row)) if len(row) else row
+
+
+def _interruptibly(wait: Callable[[], None]) -> None:
+    """What waits in native code, where a request to stop would not be heard."""
+    done: Future[None] = Future()
+
+    def run() -> None:
+        try:
+            wait()
+        except BaseException as error:
+            done.set_exception(error)
+        else:
+            done.set_result(None)
+
+    threading.Thread(target=run, daemon=True).start()
+    done.result()
 
 
 @contextmanager
