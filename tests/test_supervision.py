@@ -1,7 +1,6 @@
 """A process that watches over the one that works: what it passes on, and what it says when native code ends that."""
 
 import os
-import pty
 import re
 import signal
 import subprocess
@@ -141,6 +140,8 @@ def test_a_watcher_that_is_killed_takes_the_worker_with_it():
 
 
 def test_a_terminal_stays_one():
+    import pty
+
     ours, theirs = pty.openpty()
     with started("print(sys.stdout.isatty(), sys.stderr.isatty())", stdout=theirs) as process:
         assert process.wait(timeout=60) == 0

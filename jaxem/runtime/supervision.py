@@ -38,6 +38,10 @@ CAUSES = (
         "another, or was told of another number of processes",
     ),
     (
+        rb"Failed to add port to server",
+        "process 0 cannot listen at the port of the coordinator, which another program may have",
+    ),
+    (
         rb"JAX distributed service|[Cc]oordination ?[Ss]ervice|another task died",
         "another process has ended, or cannot be reached",
     ),
@@ -161,7 +165,7 @@ def _verdict(ended: int, written: bytes, code_if_lost: int) -> tuple[int, str]:
     if ended >= 0:
         return ended, ""
     text = written.replace(b"\0", b"")
-    if -ended == signal.SIGABRT:
+    if -ended in (signal.SIGABRT, signal.SIGSEGV):
         for pattern, meaning in CAUSES:
             if re.search(pattern, text):
                 return code_if_lost, f"jaxem: {meaning}"
