@@ -127,6 +127,29 @@ def test_signals_reach_the_worker(name):
         assert process.wait(timeout=60) == 40
 
 
+def test_a_request_that_comes_twice_is_one():
+    """A terminal sends it to both, and who watches passes it on."""
+    code = """
+from jaxem.runtime.interruption import Interruption
+Interruption()
+try:
+    print(os.getpid(), flush=True)
+    time.sleep(60)
+except KeyboardInterrupt:
+    try:
+        time.sleep(1)
+        last_word("asked", 40)
+    except KeyboardInterrupt:
+        last_word("asked twice", 41)
+os._exit(1)
+"""
+    with started(code) as process:
+        os.kill(worker_of(process), signal.SIGTERM)
+        process.send_signal(signal.SIGTERM)
+        _, error = process.communicate(timeout=60)
+    assert (process.returncode, error) == (40, "asked\n")
+
+
 @ON_LINUX
 def test_a_watcher_that_is_killed_takes_the_worker_with_it():
     with started(SLEEPS) as process:
