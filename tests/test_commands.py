@@ -18,7 +18,7 @@ import jaxem
 from jaxem.assess import frame_stats
 from jaxem.cli import app, applying, estimate, inspecting, memory, simulating
 from jaxem.cli.estimate import Estimate
-from jaxem.cli.frame_files import read_observed
+from jaxem.cli.observed import read_observed
 from jaxem.cli.overlay import overlay
 from jaxem.cli.requests import FrameChoice
 from jaxem.io import read_frames

@@ -9,8 +9,8 @@ import numpy as np
 from jaxem.cli import fitting
 from jaxem.cli.claims import FittedFrames, start_test
 from jaxem.cli.demo import IMAGE_SHAPE, TEMPLATE_SHAPE, compare_with_truth, demo_frames
-from jaxem.cli.frame_files import Observed
 from jaxem.cli.long_running import choose_display
+from jaxem.cli.observed import Observed
 from jaxem.cli.odd_data import look_at
 from jaxem.cli.requests import FitRequest, Reporting
 from jaxem.cli.text import describe_frames

@@ -12,7 +12,7 @@ from jaxem.assess.frame_remarks import noise_remarks
 from jaxem.assess.odd_findings import Findings, join, look
 from jaxem.assess.oddities import as_odd_frames
 from jaxem.cli.display import Display
-from jaxem.cli.frame_files import Observed
+from jaxem.cli.observed import Observed
 from jaxem.cli.odd_data import Looked, look_at, what_is_left_out
 from jaxem.cli.requests import FitRequest
 from jaxem.cli.text import warn

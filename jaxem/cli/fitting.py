@@ -33,9 +33,10 @@ from jaxem.cli.display import Display
 from jaxem.cli.excluding import SecondSearch, fit_again, look_before
 from jaxem.cli.exit_codes import ExitCode
 from jaxem.cli.findings import describe_findings, in_words, number_shown
-from jaxem.cli.frame_files import expect_several, expect_there, note_frames, read_observed
+from jaxem.cli.frame_files import expect_there
 from jaxem.cli.long_running import choose_display, fingerprint_of, open_checkpointer, save_interrupted
 from jaxem.cli.model_options import files_of, model_options
+from jaxem.cli.observed import expect_several, note_frames, read_observed
 from jaxem.cli.outputs import check_folder
 from jaxem.cli.parameters import spelling
 from jaxem.cli.requests import FitRequest, FrameChoice, Reporting

@@ -12,8 +12,8 @@ import numpy as np
 from jaxem.assess.frame_stats import describe_statistics, frame_statistics
 from jaxem.assess.recoverability import Verdict, expect_recovery
 from jaxem.cli.display import Display, lines_or_json
-from jaxem.cli.frame_files import read_observed
 from jaxem.cli.memory import fit_memory
+from jaxem.cli.observed import read_observed
 from jaxem.cli.odd_data import say_what_is_odd
 from jaxem.cli.requests import FrameChoice
 from jaxem.cli.text import describe_frames

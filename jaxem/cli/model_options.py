@@ -7,7 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from jaxem.cli.frame_files import DEFAULT_GREY, FileError, Observed, cut_like_frames
+from jaxem.cli.frame_files import FileError
+from jaxem.cli.observed import DEFAULT_GREY, Observed, cut_like_frames
 from jaxem.cli.requests import NUMBERS, FitRequest, FrameChoice
 from jaxem.io.arrays import read_array
 from jaxem.io.readers.source import FramesError

@@ -26,7 +26,7 @@ from jaxem.io.rewinding import Rewinding
 
 BLOCK = 2**26  # bytes read at a time
 
-__all__ = ["FramesError", "OpenedFrames", "Part", "open_frames", "read_frames", "read_part"]
+__all__ = ["FramesError", "OpenedFrames", "Part", "open_frames", "part_of", "read_all", "read_frames", "read_part"]
 
 
 def read_frames(
@@ -99,7 +99,7 @@ class Part(NamedTuple):
     """
 
     images: np.ndarray
-    numbers: range
+    numbers: Sequence[int]
     total: int
     rows: slice
     columns: slice
@@ -111,8 +111,12 @@ class Part(NamedTuple):
 def read_part(path: Paths, **choices: Any) -> Part:
     """`read_frames`, with which part of the file that is."""
     with open_frames(path, **choices) as opened:
-        images = _read(opened)
-        notes = (*opened.source.about.notes, *filter(None, [opened.axis_note, _colour_note(opened, images)]))
+        return part_of(opened, read_all(opened))
+
+
+def part_of(opened: OpenedFrames, images: np.ndarray) -> Part:
+    """Frames that were read from what was opened, with which part of it they are."""
+    notes = (*opened.source.about.notes, *filter(None, [opened.axis_note, _colour_note(opened, images)]))
     return Part(images, opened.numbers, opened.total, opened.rows, opened.columns, opened.size, opened.names, notes)
 
 
@@ -291,8 +295,8 @@ def _colour_note(opened: OpenedFrames, images: np.ndarray) -> str | None:
     return None
 
 
-def _read(opened: OpenedFrames) -> np.ndarray:
-    """Block by block, so that colour needs little more memory than grey."""
+def read_all(opened: OpenedFrames) -> np.ndarray:
+    """All frames, block by block, so that colour needs little more memory than grey."""
     path, source, numbers = opened.path, opened.source, opened.taken
     frame = nbytes(source.shape[1:], source.dtype)
     check_memory(path, nbytes(opened.shape, opened.dtype) + min(BLOCK, opened.claimed_bytes) + frame)
