@@ -21,7 +21,7 @@ from jaxem.io.pixels import GREYS, Wanted, as_wanted, native
 from jaxem.io.places import Paths, locate
 from jaxem.io.readers.formats import FramesError, Source, open_files, open_source
 from jaxem.io.readers.planes import axis_note, check_axes, with_channels
-from jaxem.io.readers.source import check_claim, check_memory, nbytes, not_finite
+from jaxem.io.readers.source import check_claim, check_memory, nbytes, not_finite, room_for
 from jaxem.io.rewinding import Rewinding
 
 BLOCK = 2**26  # bytes read at a time
@@ -300,7 +300,7 @@ def read_all(opened: OpenedFrames) -> np.ndarray:
     path, source, numbers = opened.path, opened.source, opened.taken
     frame = nbytes(source.shape[1:], source.dtype)
     check_memory(path, nbytes(opened.shape, opened.dtype) + min(BLOCK, opened.claimed_bytes) + frame)
-    out = np.empty(opened.shape, opened.dtype)
+    out = room_for(path, opened.shape, opened.dtype)
     step, done, has_channels = max(1, BLOCK // frame), 0, False
     for start in range(0, len(numbers), step):
         some = numbers[start : start + step]
