@@ -773,7 +773,7 @@ def test_errors_of_whoever_reads_are_not_taken_for_damage(tmp_path, write):
             warnings.warn("of the reader", stacklevel=1)
             raise ValueError("of the reader")
 
-    with pytest.warns(UserWarning, match="^of the reader$"), pytest.raises(ValueError, match="^of the reader$"):
+    with pytest.warns(UserWarning, match=r"^of the reader$"), pytest.raises(ValueError, match=r"^of the reader$"):
         read()
 
 

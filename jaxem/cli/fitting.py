@@ -22,7 +22,6 @@ from jaxem.cli.claims import (
     TestRun,
     all_remarks,
     as_searched,
-    assess,
     say_remarks,
     search_options,
     start_test,
@@ -69,7 +68,7 @@ def fit(choice: FrameChoice, request: FitRequest, out: Path, reporting: Reportin
         expect_there(path, argument)
     observed = read_observed(choice)
     images = observed.images
-    expect_several(images, choice)
+    expect_several(len(images), choice)
     as_template_shape(request.template_shape, images.shape[1:3])
     model = model_options(request, choice, observed)
     cache_compiled_programs()
@@ -151,23 +150,23 @@ def write(frames: FittedFrames, found: Restarts, test: TestRun | None, out: Path
     best, runs = found.best, found.runs
     transforms = as_transforms(best.transforms)
     winner = int(best_run(runs))
-    report = assess(frames, found)
+    report = frames.assess(found)
     about = about_frames(frames)
     with output_folder(out) as folder:
         save(folder / "result.npz", report, about=about)
         write_positions(
             folder / "positions.csv",
             frames.numbers,
-            frames.looked.observed.part.names,
+            frames.names,
             report.assessment.located,
             transforms,
-            frames.looked.excluded,
+            frames.excluded,
         )
         shown = number_shown(best)
-        write_figure(summary(report, frames.looked.observed.frame(shown), number=shown), folder / "figure.png")
+        write_figure(summary(report, frames.frame(shown), number=shown), folder / "figure.png")
     if test is not None:
         try:
-            tested = report.assessment._replace(test=test.result())
+            tested = report.assessment._replace(test=frames.of_all(test.result()))
         except KeyboardInterrupt:
             heard()
             raise InterruptedRunError(f"interrupted; {out} holds the result, but for the detection test") from None
@@ -206,14 +205,13 @@ def write(frames: FittedFrames, found: Restarts, test: TestRun | None, out: Path
 
 def about_frames(frames: FittedFrames) -> dict[str, Any]:
     """What the result is of: the frames by number and name, what was left out of them, and what was asked for."""
-    part = frames.looked.observed.part
     about = {
         "source": _shown(frames.source),
         "frame_numbers": np.array(frames.numbers),
-        "excluded": frames.looked.excluded,
+        "excluded": frames.excluded,
         "options": json.dumps({spelling(name): value for name, value in asdict(frames.request).items()}),
     }
-    return about if part.names is None else about | {"frame_names": [_shown(name) for name in part.names]}
+    return about if frames.names is None else about | {"frame_names": [_shown(name) for name in frames.names]}
 
 
 def _shown(text: str) -> str:

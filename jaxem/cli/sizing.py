@@ -40,7 +40,7 @@ def size(
         check_folder(out, SIZE_FILES, overwrite)
     observed = read_observed(choice)
     images = observed.images
-    expect_several(images, choice)
+    expect_several(len(images), choice)
     shapes = _as_range(request, images.shape[1:3])
     cache_compiled_programs()
     with choose_display(reporting, len(images)) as display:
