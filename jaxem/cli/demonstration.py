@@ -35,6 +35,7 @@ def run_demo(seed: int, out: Path, reporting: Reporting) -> int:
             look_at(Observed(demo.frames, None, whole), TEMPLATE_SHAPE), request, {}, "the demonstration"
         )
         test = start_test(frames)
+        fitting.import_plots()
         found = fitting.search(demo.frames, request, display, Checkpointer())
         report = fitting.write(frames, found, test, out, display)
         lines = compare_with_truth(demo, found.best.params, np.asarray(found.best.corners))

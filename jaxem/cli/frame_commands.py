@@ -30,6 +30,7 @@ from jaxem.cli.parameters import (
     LargestOption,
     MaskHotOption,
     MaskOption,
+    MemoryOption,
     MirrorsOption,
     MissingOption,
     OutOption,
@@ -58,6 +59,7 @@ from jaxem.cli.requests import (
     SizeRequest,
     choose_frames,
     parse_fixed,
+    parse_memory,
     parse_sample,
     parse_shape,
 )
@@ -181,6 +183,7 @@ def fit(
     channel: ChannelOption = FrameChoice.channel,
     checkpoint: CheckpointOption = None,
     resume: ResumeOption = False,
+    memory: MemoryOption = None,
     quiet: QuietOption = False,
     json: JsonOption = False,
 ) -> int:
@@ -219,4 +222,4 @@ def fit(
     reporting = Reporting(quiet, json, checkpoint, resume)
     from jaxem.cli import fitting
 
-    return fitting.fit(choice, request, out, reporting, overwrite=overwrite)
+    return fitting.fit(choice, request, out, reporting, overwrite=overwrite, memory=parse_memory(memory))

@@ -65,14 +65,14 @@ def info(
     say_what_is_odd(observed, template_shape, statistics, display)
     if difference is not None and template_shape is not None:
         _say_what_to_expect(images, template_shape, difference, statistics.noise, display)
-    needed, available = fit_memory(images), available_memory()
+    needed, available = fit_memory(images.shape, images.dtype), available_memory()
     seconds, time_needed = None, "add --estimate for the time"
     if estimate:
         seconds, time_needed = _estimate(images, template_shape, seconds_to_read, display)
     memory = f"about {bytes_in_words(round(needed))} of memory ({bytes_in_words(available)} are free)"
     lines = [f"a fit      {memory}; {time_needed}"]
     if needed > available:
-        lines.append("warning: That is more memory than is free; take fewer frames with --every, or cut with --crop.")
+        lines.append("note: That is more memory than is free; jaxem fit will read the frames anew in each pass.")
     display.note("fit", *lines, memory=round(needed), free=available, seconds=seconds)
     return 0
 

@@ -14,7 +14,7 @@ import os
 import re
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -108,8 +108,25 @@ class Checkpointer:
         Raises:
             CheckpointError: all are damaged, or they are of other work.
         """
+        newest = next(self._undamaged(), None)
+        if newest is not None:
+            number, path, header, entries = newest
+            self._check_fingerprint(header, path)
+            self.entries, self._number = entries, number
+            return path
+        if self.damaged:
+            raise CheckpointError(f"every checkpoint in {self.folder} is damaged; begin anew in an empty folder.")
+        return None
+
+    def recorded(self) -> dict[str, str] | None:
+        """The fingerprint of the newest undamaged checkpoint, or None if there is none."""
+        return next((header.get("fingerprint") for _, _, header, _ in self._undamaged()), None)
+
+    def _undamaged(self) -> Iterator[tuple[int, Path, dict[str, Any], dict[str, tuple[bool, Any]]]]:
+        """Of each checkpoint the number of the newest, its path, and what is in it; the newest first."""
         found = [] if self.folder is None else _checkpoints(self.folder)
-        for number, digest, path in found:
+        self.damaged = []
+        for _, digest, path in found:
             try:
                 data = path.read_bytes()
                 if hashlib.sha256(data).hexdigest()[:16] != digest:
@@ -118,12 +135,7 @@ class Checkpointer:
             except (OSError, ValueError, KeyError):
                 self.damaged.append(path)
                 continue
-            self._check_fingerprint(header, path)
-            self.entries, self._number = entries, max(number, found[0][0])
-            return path
-        if found:
-            raise CheckpointError(f"every checkpoint in {self.folder} is damaged; begin anew in an empty folder.")
-        return None
+            yield found[0][0], path, header, entries
 
     def _check_fingerprint(self, header: dict[str, Any], path: Path) -> None:
         if header.get("format") != FORMAT:

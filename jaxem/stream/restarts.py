@@ -6,7 +6,6 @@ Source: ``docs/stream.md``.
 from __future__ import annotations
 
 import math
-import sys
 from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
@@ -29,7 +28,15 @@ from jaxem.search.progress import Progress
 from jaxem.search.restarts import DEFAULT_SEARCH, Restarts, keep_fit_to_all
 from jaxem.search.strategy import Search
 from jaxem.search.structure import Structure
-from jaxem.search.subsampling import AUTO, as_sample, draw_numbers, options_on_all, start_on_all, usual_size
+from jaxem.search.subsampling import (
+    AUTO,
+    as_sample,
+    draw_numbers,
+    options_on_all,
+    start_on_all,
+    sufficient_size,
+    usual_size,
+)
 from jaxem.solvers.options import EMOptions
 from jaxem.solvers.result import Fit
 from jaxem.solvers.schedule import annealing, as_schedule
@@ -172,7 +179,7 @@ def _as_size(sample: Any, stream: FrameStream, template_shape: Shape, num_templa
         what = template_shape, math.prod(stream.source.shape[3:]), num_templates, absent
         size = usual_size(counted, *what)
         if size is None and math.prod(stream.source.shape) > MOST_PIXELS_AT_ONCE:
-            size = usual_size(sys.maxsize, *what)
+            size = sufficient_size(*what)
     return size if isinstance(size, int) and size < counted else num_images
 
 
