@@ -30,7 +30,7 @@ from jaxem.cli.claims import (
     verdict,
 )
 from jaxem.cli.display import Display
-from jaxem.cli.excluding import SecondSearch, fit_again, look_before
+from jaxem.cli.excluding import fit_again, look_before
 from jaxem.cli.exit_codes import ExitCode
 from jaxem.cli.findings import describe_findings, in_words, number_shown
 from jaxem.cli.frame_files import expect_there
@@ -48,14 +48,14 @@ from jaxem.cli.odd_data import Looked
 from jaxem.cli.outputs import check_folder
 from jaxem.cli.parameters import spelling
 from jaxem.cli.requests import FitRequest, FrameChoice, Reporting
-from jaxem.cli.streaming import SEARCHED, InPasses, choose_sample
+from jaxem.cli.streaming import RECORDED, InPasses, choose_sample
 from jaxem.cli.tables import write_positions
 from jaxem.cli.text import InterruptedRunError
 from jaxem.io.results import save
 from jaxem.model.appearances import as_transforms
 from jaxem.ops.validation import as_number
 from jaxem.runtime.arguments import as_count, as_seed, as_template_shape
-from jaxem.runtime.checkpoint import Checkpointer
+from jaxem.runtime.checkpoint import Checkpointer, PartOfWork
 from jaxem.runtime.compilation_cache import cache_compiled_programs
 from jaxem.runtime.files import output_folder
 from jaxem.runtime.interruption import heard
@@ -101,7 +101,7 @@ def fit(
         as_template_shape(request.template_shape, shape[1:3])
         memory = available_memory() if memory is None else memory
         recorded = recorded_fingerprint(reporting)
-        fits = fit_memory(shape, opened.frames.dtype) <= memory if recorded is None else SEARCHED not in recorded
+        fits = fit_memory(shape, opened.frames.dtype) <= memory if recorded is None else RECORDED[0] not in recorded
         if fits:
             stack: InMemory | InPasses = InMemory(opened.read(), request, choice)
             files.close()
@@ -130,7 +130,7 @@ def fit_stack(
         test = start_test(frames) if observed.images.size < FEW_PIXELS and not looked.leaves_out else None
         try:
             found = stack.search(display, checkpointer, model)
-            again = SecondSearch(checkpointer)
+            again = PartOfWork(checkpointer, "again ")
             looked, found = fit_again(
                 looked, found, request, display, lambda more: stack.search(display, again, model | more)
             )
@@ -139,7 +139,7 @@ def fit_stack(
             fingerprint = fingerprint or stack.fingerprint(model)
             raise save_interrupted(checkpointer, fingerprint, out) from None
         checkpointer.write()
-        frames = stack.fitted(looked, looked.model(model))
+        frames = stack.fitted(looked, looked.model(model), found)
         report = write(frames, found, test or start_test(frames, found), out, display)
     return exit_code(report)
 
@@ -175,8 +175,8 @@ class InMemory:
         """Search as requested."""
         return search(self.observed.images, self.request, display, checkpointer, model)
 
-    def fitted(self, looked: Looked, model: Mapping[str, Any]) -> FittedFrames:
-        """What was fitted, to be assessed and written."""
+    def fitted(self, looked: Looked, model: Mapping[str, Any], found: Restarts | None = None) -> FittedFrames:
+        """What was fitted, to be tested, assessed and written."""
         return FittedFrames(looked, self.request, model, self.choice.source)
 
 

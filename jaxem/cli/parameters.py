@@ -263,8 +263,8 @@ MemoryOption = Annotated[
     str | None,
     typer.Option(
         metavar="SIZE",
-        help="Memory that may be used, such as 8GB; by default what is free. More frames than it holds are read anew in "
-        "each pass.",
+        help="Memory that may be used, such as 8GB; by default what is free. More frames than it holds are read anew "
+        "in each pass.",
     ),
 ]
 PlainOption = Annotated[

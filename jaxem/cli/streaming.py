@@ -7,7 +7,7 @@ is assessed.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, NamedTuple
 
@@ -35,26 +35,29 @@ from jaxem.stream.sources import as_stream, read_sample
 
 FEWEST_SEARCHED = 16  # frames, of which a search can make anything
 LOOKED_AT = 2  # times as many frames as are searched: each half of them is tested with what the other half tells
-SEARCHED, IN_MEMORY = "number of frames searched", "number of frames in memory"  # in checkpoints
+# What checkpoints call the fields of `Sample`.
+RECORDED = ("number of frames searched", "number of frames in memory", "number of frames searched at most")
 
 
 class Sample(NamedTuple):
     """How many of the frames are held in memory.
 
-    =========  =========================================
+    =========  ====================================================================================
     field      meaning
-    =========  =========================================
-    searched   number of frames that are searched
-    in_memory  those and as many more, to look at
-    =========  =========================================
+    =========  ====================================================================================
+    searched   number of frames that are searched first
+    in_memory  those and as many more, to look at and to test
+    largest    how many are searched at most, where what was found hardly stands out of noise
+    =========  ====================================================================================
     """
 
     searched: int
     in_memory: int
+    largest: int
 
     def facts(self) -> dict[str, str]:
-        """What checkpoints keep, since memory that is free changes."""
-        return {SEARCHED: str(self.searched), IN_MEMORY: str(self.in_memory)}
+        """What checkpoints keep, since how much memory is free changes."""
+        return dict(zip(RECORDED, map(str, self), strict=True))
 
 
 @dataclass(frozen=True)
@@ -115,7 +118,7 @@ def choose_sample(
         if asked:
             raise ArgumentValueError(argument, f"needs all frames in memory, and {too_large(frames, memory)}.")
     if recorded is not None:
-        return Sample(int(recorded[SEARCHED]), int(recorded[IN_MEMORY]))
+        return Sample(*(int(recorded[name]) for name in RECORDED))
     count, most = frames.source.shape[0], frames_in_memory(memory, frames.source.shape[1:], frames.source.dtype)
     if most < min(LOOKED_AT * FEWEST_SEARCHED, count):
         needed = f"{LOOKED_AT * FEWEST_SEARCHED} frames at least must fit into memory, with what JAX itself takes"
@@ -130,7 +133,7 @@ def choose_sample(
     assert isinstance(size, int)
     if size > most:
         raise ArgumentValueError("sample", f"of {plural(size, 'frame')} is more than memory holds, {most}.")
-    return Sample(min(size, count), min(LOOKED_AT * size, most, count))
+    return Sample(size, min(LOOKED_AT * size, most, count), max(size, most - LOOKED_AT * size))
 
 
 def too_large(frames: ObservedStream, memory: int) -> str:
@@ -199,12 +202,21 @@ class InPasses:
             self.stream.source,
             self.request.template_shape,
             **search_options(self.request),
-            sample=self.sample.searched,
+            sample=as_searched(self.request),
+            largest_sample=self.sample.largest,
             callback=display.progress,
             checkpointer=checkpointer,
             **{**model, "weights": self.stream.weights},
         )
 
-    def fitted(self, looked: Looked, model: Mapping[str, Any]) -> FittedFrames:
-        """What was fitted, to be assessed and written."""
-        return StreamedFrames(looked, self.request, model, self.stream.choice.source, self.stream, self.numbers)
+    def fitted(self, looked: Looked, model: Mapping[str, Any], found: Restarts | None = None) -> FittedFrames:
+        """What was fitted, to be tested, assessed and written: where more frames were searched, more are tested."""
+        whole = self
+        if found is not None and found.sample is not None and LOOKED_AT * len(found.sample) > self.sample.in_memory:
+            in_memory = min(LOOKED_AT * len(found.sample), max(self.sample), self.num_images)
+            whole = replace(self, sample=self.sample._replace(in_memory=in_memory))
+        looked = looked._replace(observed=whole.observed)
+        model = {name: value for name, value in model.items() if name != "weights"}
+        if whole.observed.weights is not None:
+            model["weights"] = whole.observed.weights
+        return StreamedFrames(looked, self.request, model, self.stream.choice.source, self.stream, whole.numbers)

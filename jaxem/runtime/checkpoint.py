@@ -162,6 +162,35 @@ class Checkpointer:
             self.write()
 
 
+class PartOfWork(Checkpointer):
+    """The same checkpoints under other names, for one of several pieces of work that have tasks of the same names.
+
+    Args:
+        whole: of all the work.
+        prefix: of the names.
+    """
+
+    def __init__(self, whole: Checkpointer, prefix: str) -> None:
+        super().__init__()
+        self.whole, self.prefix = whole, prefix
+
+    def result(self, name: str, like: Callable[[], Any]) -> Any:
+        """As of the whole, like all that follow."""
+        return self.whole.result(self.prefix + name, like)
+
+    def state(self, name: str, like: Callable[[], Any]) -> Any:
+        """Where a task is."""
+        return self.whole.state(self.prefix + name, like)
+
+    def save_state(self, name: str, state: Any) -> None:
+        """Note where a task is."""
+        self.whole.save_state(self.prefix + name, state)
+
+    def save_result(self, name: str, result: Any, *superseded: str) -> None:
+        """Note what a task gave."""
+        self.whole.save_result(self.prefix + name, result, *(self.prefix + other for other in superseded))
+
+
 def _checkpoints(folder: Path) -> list[tuple[int, str, Path]]:
     """Number, digest and path of the checkpoints in a folder, the newest first."""
     try:
