@@ -184,7 +184,7 @@ class InPasses:
             f"{too_large(self.stream, self.memory)}; {sample.searched} of them are searched, {sample.in_memory} looked "
             "at and tested"
         )
-        notes = [how, *self.stream.frames.source.about.notes]
+        notes = [how, *self.stream.frames.notes]
         lines = [f"{describe_frames(source)} from {self.stream.choice.source}", *(f"note: {note}" for note in notes)]
         facts = {"searched": sample.searched, "in_memory": sample.in_memory}
         display.note("frames", *lines, shape=list(source.shape), dtype=str(source.dtype), notes=notes, **facts)

@@ -116,8 +116,8 @@ def read_part(path: Paths, **choices: Any) -> Part:
 
 def part_of(opened: OpenedFrames, images: np.ndarray) -> Part:
     """Frames that were read from what was opened, with which part of it they are."""
-    notes = (*opened.source.about.notes, *filter(None, [opened.axis_note, _colour_note(opened, images)]))
-    return Part(images, opened.numbers, opened.total, opened.rows, opened.columns, opened.size, opened.names, notes)
+    of_it = opened.rows, opened.columns, opened.size, opened.names, opened.notes
+    return Part(images, opened.numbers, opened.total, *of_it)
 
 
 @dataclass(frozen=True)
@@ -162,9 +162,10 @@ class OpenedFrames:
         return self._like.dtype
 
     @property
-    def axis_note(self) -> str | None:
-        """Along which axis of the file the frames lie, in words, where that is worth a word."""
-        return axis_note(self.source, self.taken)
+    def notes(self) -> tuple[str, ...]:
+        """What people should be told of how the file is read, as far as it has been, sentences."""
+        along = axis_note(self.source, self.taken)
+        return (*self.source.about.notes, *filter(None, [along, _colour_note(self)]))
 
     def read(self, start: int, stop: int) -> np.ndarray:
         """Frames `start` to `stop` - 1 of those that are taken, (n, H, W) or (n, H, W, C).
@@ -284,12 +285,12 @@ def open_frames(
         yield found
 
 
-def _colour_note(opened: OpenedFrames, images: np.ndarray) -> str | None:
-    """That colour has become grey, or that a channel was left out, which nobody may want."""
-    shape, grey = opened.source.shape, opened.wanted.grey
-    if shape[3:] == (4,) and images.shape[3:] == (3,):
+def _colour_note(opened: OpenedFrames) -> str | None:
+    """That colour becomes grey, or that a channel is left out, which nobody may want."""
+    before, after, grey = opened.source.shape, opened.shape, opened.wanted.grey
+    if before[3:] == (4,) and after[3:] == (3,):
         return "the last of four channels is taken for transparency and left out"
-    if len(shape) == 4 and shape[3] > 1 and images.ndim == 3:
+    if len(before) == 4 and before[3] > 1 and len(after) == 3:
         how = "by luma" if grey == "luma" else "as the mean of its channels" if grey == "mean" else f"as its {grey}"
         return f"colour has become grey, {how}; --colour keeps it"
     return None
