@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 
+from jaxem.io import open_frames
 from jaxem.runtime import resources
+from jaxem.runtime.mapping import give_back
 from jaxem.runtime.resources import available_memory
 
 
@@ -54,3 +57,32 @@ def test_the_least_of_all_is_what_there_is(monkeypatch: pytest.MonkeyPatch) -> N
     whole = available_memory()
     monkeypatch.setattr(resources, "_of_groups", lambda: iter([10**15, 12345]))
     assert available_memory() == 12345 < whole
+
+
+@pytest.mark.skipif(not Path("/proc/self/smaps").exists(), reason="the system does not tell which pages are in memory")
+@pytest.mark.parametrize("choice", [{}, {"crop": (10, 20, 30, 40)}, {"every": 3}])
+def test_pages_of_a_mapped_file_do_not_stay(tmp_path: Path, choice: dict[str, object]) -> None:
+    def mapped() -> int:
+        """Bytes of the file that are in memory for this process."""
+        lines = iter(Path("/proc/self/smaps").read_text(encoding="utf-8", errors="replace").splitlines())
+        return sum(
+            int(next(line for line in lines if line.startswith("Rss:")).split()[1]) * 1024
+            for line in lines
+            if line.endswith(str(path))
+        )
+
+    path = tmp_path / "stack.npy"
+    frames = np.random.default_rng(0).integers(0, 255, (400, 100, 100), np.uint8)
+    np.save(path, frames)
+    with open_frames(path, **choice) as opened:  # type: ignore[arg-type]
+        count = opened.shape[0]
+        found = [opened.read(start, min(start + 50, count)) for start in range(0, count, 50)]
+        assert mapped() < frames.nbytes / 8
+    rows, columns = (slice(10, 40), slice(20, 60)) if "crop" in choice else (slice(None), slice(None))
+    np.testing.assert_array_equal(np.concatenate(found), frames[:: choice.get("every", 1), rows, columns])  # type: ignore[misc]
+    whole = np.load(path, mmap_mode="r")
+    assert whole.sum(dtype=int) > 0
+    assert mapped() > frames.nbytes / 2
+    give_back(np.asarray(whole[:200]))
+    assert mapped() <= frames.nbytes * 0.55
+    give_back(frames)
