@@ -90,6 +90,11 @@ def kept(found):
     return fields | {f"params.{name}": value for name, value in params.items() if value is not None}
 
 
+def claimed(claims):
+    """The arrays of an assessment, by name."""
+    return {jax.tree_util.keystr(path): leaf for path, leaf in jax.tree_util.tree_flatten_with_path(claims)[0]}
+
+
 def most_gathered(devices):
     """How many numbers the largest array has that a search brings to all devices at once."""
     images, _ = planted()
@@ -138,6 +143,12 @@ def main(path, in_double):
     two = NamedSharding(jaxem.device_mesh(num_starts=2), PartitionSpec("frames"))
     for count, some in ((0, images[:48]), (8, jax.device_put(images[:48], two))):
         note("placed starts", count, jaxem.fit_restarts(jax.random.key(1), some, TEMPLATE, **plain).runs)
+    four = NamedSharding(jaxem.device_mesh(devices=devices[:4]), PartitionSpec("frames"))
+    some, beside = planted(num_templates=2, absent=True)
+    fitted_to_some = jaxem.fit(some[:48], beside, max_iterations=2)
+    for count, placed_so in ((0, some[:48]), (4, jax.device_put(some[:48], four))):
+        found = claimed(jaxem.assess_fit(placed_so, fitted_to_some, batch_size=4))
+        results.update({f"claims/{count}/{name}": np.asarray(value) for name, value in found.items()})
     half = jax.device_put(images[:48], NamedSharding(mesh, PartitionSpec("rows")))
     note("placed", 3, jaxem.fit(half, start))
     inside = jax.jit(lambda images, start: jaxem.fit(images, start, mesh=jaxem.device_mesh()))

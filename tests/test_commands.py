@@ -18,7 +18,7 @@ import jaxem
 from jaxem.assess import frame_stats
 from jaxem.cli import app, applying, estimate, inspecting, memory, simulating
 from jaxem.cli.estimate import Estimate
-from jaxem.cli.frame_files import read_observed
+from jaxem.cli.observed import read_observed
 from jaxem.cli.overlay import overlay
 from jaxem.cli.requests import FrameChoice
 from jaxem.io import read_frames
@@ -357,7 +357,7 @@ def test_info_says_what_frames_are(files, drawn, no_trial, capfd, monkeypatch):
     monkeypatch.setattr(inspecting, "available_memory", lambda: 10**8)
     text = info(capfd, drawn[0][:, :, :2], files / "frames.npy", "--estimate")
     assert "template   5 x 1, a quarter" in text
-    assert "warning: That is more memory than is free; take fewer frames" in text
+    assert "note: That is more memory than is free; jaxem fit will read the frames anew in each pass." in text
 
 
 def test_info_estimates_the_noise(files, no_trial, capfd):

@@ -62,7 +62,7 @@ def test_of_many_frames_the_search_takes_as_long_as_its_sample(monkeypatch):
 def test_memory_is_that_of_the_stack_as_it_came_and_in_the_precision_of_the_fit(dtype):
     few, many = np.zeros((1000, 20, 24), dtype), np.zeros((2000, 20, 24), dtype)
     is_single = dtype == "float32" or not jax.config.jax_enable_x64
-    more = memory.fit_memory(many) - memory.fit_memory(few)
+    more = memory.fit_memory(many.shape, many.dtype) - memory.fit_memory(few.shape, few.dtype)
     assert more == pytest.approx(1000 * 480 * (few.itemsize + (4 if is_single else 8) * memory.STACK_COPIES))
 
 

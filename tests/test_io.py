@@ -20,7 +20,7 @@ import zarr
 from PIL import Image
 
 from jaxem.cli import parameters
-from jaxem.io import FramesError, read_frames
+from jaxem.io import FramesError, open_frames, read_frames
 from jaxem.io import frames as reading
 from jaxem.io.readers import numpy_files
 from jaxem.io.readers.formats import recognise
@@ -751,13 +751,30 @@ def test_frames_that_do_not_fit_into_memory_are_refused(tmp_path, monkeypatch):
     assert read_frames(path, frames=(0, 2), crop=(0, 0, 2, 2)).shape == (2, 2, 2)
 
 
-def test_memory_that_runs_out_is_said(tmp_path, monkeypatch):
-    def fail(*_):
+@pytest.mark.parametrize("where", ["numpy.empty", "jaxem.io.readers.source.ArraySource.read"])
+def test_memory_that_runs_out_is_said(tmp_path, monkeypatch, where):
+    empty = np.empty
+
+    def fail(shape, *rest):
+        if isinstance(shape, tuple) and 0 in shape:
+            return empty(shape, *rest)
         raise MemoryError
 
-    monkeypatch.setattr(reading, "_read", fail)
+    monkeypatch.setattr(where, fail)
     with pytest.raises(FramesError, match="needs more memory than there is; choose fewer frames"):
         read_frames(in_npy(tmp_path, GREY8))
+
+
+@pytest.mark.parametrize("write", [in_npy, in_h5])
+def test_errors_of_whoever_reads_are_not_taken_for_damage(tmp_path, write):
+    def read():
+        with open_frames(write(tmp_path, GREY8)) as opened:
+            opened.read(0, 1)
+            warnings.warn("of the reader", stacklevel=1)
+            raise ValueError("of the reader")
+
+    with pytest.warns(UserWarning, match=r"^of the reader$"), pytest.raises(ValueError, match=r"^of the reader$"):
+        read()
 
 
 def test_a_missing_library_is_named(tmp_path, monkeypatch):

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxem.assess.detection import DetectionTest, nothing_tested
-from jaxem.assess.evaluation import evaluate
+from jaxem.assess.evaluation import Evaluation, evaluate
 from jaxem.assess.remarks import (
     contrast_remarks,
     difference_remarks,
@@ -185,7 +185,7 @@ def assess_fit(
 
     Source: ``docs/statistics.md``.
     """
-    best = found if isinstance(found, Fit) else found.best
+    best = best_of(found)
     evaluation = evaluate(
         images,
         best.params,
@@ -195,7 +195,17 @@ def assess_fit(
         fixed=tuple(fixed),
         batch_size=batch_size,
     )
+    return assessment_of(evaluation, best.params, test)
+
+
+def best_of(found: Fit | Restarts | Report) -> Fit:
+    """The fit of a result."""
+    return found if isinstance(found, Fit) else found.best
+
+
+def assessment_of(evaluation: Evaluation, params: Params, test: DetectionTest | None) -> Assessment:
+    """All that is claimed, with a test if there was one."""
     if test is None:
         test = nothing_tested(len(evaluation.located.corners), evaluation.contrast.dtype)
-    size = np.prod(best.params.prior.shape, dtype=int) + (best.params.absent is not None)
+    size = np.prod(params.prior.shape, dtype=int) + (params.absent is not None)
     return Assessment(*evaluation, test, jnp.int32(size))

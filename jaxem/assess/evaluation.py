@@ -5,6 +5,7 @@ Source: ``docs/statistics.md``, *Leave one out* and *Standard errors*.
 
 from __future__ import annotations
 
+import math
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -24,10 +25,11 @@ from jaxem.model.appearances import IDENTITY, as_transforms
 from jaxem.model.checks import as_fixed, as_params
 from jaxem.model.expectation import expectation
 from jaxem.model.frames import Frames, as_frames
+from jaxem.model.images import CenteredImages
 from jaxem.model.likelihood import positions_of
 from jaxem.model.params import Params, num_hypotheses, to_internal_units, with_axes_of
 from jaxem.model.predict import Located
-from jaxem.model.workspace import Workspace, make_workspace
+from jaxem.model.workspace import ImageTotals, make_workspace
 from jaxem.runtime.arguments import as_count
 from jaxem.runtime.compilation import jit
 from jaxem.solvers.options import cheapest_batch_size
@@ -136,12 +138,15 @@ def evaluate(
     """
     frames, transforms = as_frames(images, weights, frame_weights), as_transforms(transforms)
     params = as_params(params, frames.pixels.shape[1:], frames.pixels.dtype, transforms)
+    size = as_batch_size(batch_size, frames.pixels.shape)
+    return _evaluate(frames, params, flat=bool(flat), transforms=transforms, fixed=as_fixed(fixed), batch_size=size)
+
+
+def as_batch_size(batch_size: int | None, shape: tuple[int, ...]) -> int:
+    """Images worked on at a time, of a stack of this shape; None for as many as is cheapest."""
     if batch_size is None:
-        batch_size = cheapest_batch_size(len(frames.pixels), frames.pixels[0].size)
-    batch_size = as_count("batch_size", batch_size, at_least=1)
-    return _evaluate(
-        frames, params, flat=bool(flat), transforms=transforms, fixed=as_fixed(fixed), batch_size=batch_size
-    )
+        batch_size = cheapest_batch_size(shape[0], math.prod(shape[1:]))
+    return as_count("batch_size", batch_size, at_least=1)
 
 
 @partial(jit, static_argnames=("flat", "transforms", "fixed", "batch_size"))
@@ -161,33 +166,58 @@ def _evaluate(
     left, certainty = leave_one_out(
         workspace, internal, expected.statistics, inflation, flat=flat, transforms=transforms, fixed=fixed
     )
-    product, power = _mean_product_and_power(workspace, left)
+    return evaluation_of(workspace.images, workspace.totals, params, left, certainty, residuals, transforms, fixed)
+
+
+def evaluation_of(
+    images: CenteredImages,
+    totals: ImageTotals,
+    params: Params,
+    left: LeftOut,
+    certainty: Certainty,
+    residuals: ResidualStatistics,
+    transforms: tuple[str, ...],
+    fixed: tuple[str, ...],
+) -> Evaluation:
+    """What follows from all passes over the images, to be traced.
+
+    Args:
+        images: of which only what they share counts, and how often each of them does.
+        totals: of them.
+        params: what was fitted, pixel value.
+        left: each image by the estimates of all others.
+        certainty: what all say of each pixel.
+        residuals: what the fit leaves of them.
+        transforms: that a template may be under (static).
+        fixed: what was known (static).
+    """
+    internal, inflation = to_internal_units(params, images), jnp.maximum(residuals.inflation, 1)
+    product, power = _mean_product_and_power(images, left)
     contrast = jnp.maximum(product, 0) ** 2 / power / inflation
     weight = jnp.clip(product / power, WEIGHTS_OF_EVIDENCE[0], 1)
     relative = relative_contrast(contrast, num_hypotheses(params))
-    confidence = calibrated(jnp.exp(-_at_weight(weight, left.surprise)), relative, workspace.totals.num_images)
+    confidence = calibrated(jnp.exp(-_at_weight(weight, left.surprise)), relative, totals.num_images)
     presence = None if left.presence is None else _at_weight(weight, left.presence)
     corners, _, template, transform, present = positions_of(left.best, None, params, transforms)
     said: Any = (corners, left.log_evidence, confidence, template, transform, present, presence)
     correction = jnp.ones_like(params.noise_scale)
     if "noise_scale" not in fixed:
-        correction = correction * noise_correction(
-            workspace.totals, certainty.template_weight, certainty.background_weight, internal, fixed
-        )
+        weights = certainty.template_weight, certainty.background_weight
+        correction = correction * noise_correction(totals, *weights, internal, fixed)
     scale = correction * internal.noise_scale
-    errors = _standard_errors(workspace, internal, certainty, scale, correction, fixed)
-    unit = workspace.images.scale
+    errors = _standard_errors(totals, internal, certainty, scale, correction, fixed)
+    unit = images.scale
     return Evaluation(Located(*said), contrast, unit * scale, _like(errors, params, unit), residuals)
 
 
-def _mean_product_and_power(workspace: Workspace, left: LeftOut) -> tuple[jax.Array, jax.Array]:
+def _mean_product_and_power(images: CenteredImages, left: LeftOut) -> tuple[jax.Array, jax.Array]:
     """Over the images with a template: how well they fit the others' template, and how strong that is.
 
     product^2 / power is the squared signal-to-noise ratio of the others' template as a filter: the power itself where
     the template is right, and where it has fitted noise alone no more than what the best of many places shows by
     chance. product / power is how much evidence such a template is worth of what it says.
     """
-    counts = left.best.where_present(workspace.images.frames.counts(jnp.ones_like(left.product)))
+    counts = left.best.where_present(images.frames.counts(jnp.ones_like(left.product)))
     total = jnp.sum(counts)
     product, power = (
         jnp.sum(jnp.where(counts > 0, counts * part, 0)) / jnp.where(total > 0, total, 1)
@@ -203,7 +233,7 @@ def _at_weight(weight: jax.Array, values: jax.Array) -> jax.Array:
 
 
 def _standard_errors(
-    workspace: Workspace,
+    totals: ImageTotals,
     params: Params,
     certainty: Certainty,
     noise_scale: jax.Array,
@@ -224,7 +254,7 @@ def _standard_errors(
     background = of_pixels(jnp.broadcast_to(certainty.background_weight[None], params.background.shape), "background")
     # Pixels less those that were learned: the correction is the root of their ratio.
     num_channels = len(params.background) if noise_scale.ndim == 0 else 1
-    left = num_channels * workspace.totals.num_pixels.high / correction**2
+    left = num_channels * totals.num_pixels.high / correction**2
     of_noise = noise_scale / jnp.sqrt(2 * left)
     return params._replace(
         template=template,

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 from jax import lax
+from jax.tree_util import Partial
 
 from jaxem.assess.estimates import Estimates
 from jaxem.model.appearances import appearances_of, fold, geometry_of
@@ -27,7 +28,7 @@ from jaxem.model.likelihood import (
 from jaxem.model.params import Params
 from jaxem.model.statistics import SufficientStatistics, UnnormalizedPosterior
 from jaxem.model.steps import batch_statistics, finalize, log_evidence, posterior
-from jaxem.model.workspace import Workspace, with_own_spectra
+from jaxem.model.workspace import ImageTotals, Workspace, with_own_spectra
 from jaxem.ops import fourier
 from jaxem.ops.batching import over_batches, unbatch
 from jaxem.ops.windows import Geometry
@@ -104,9 +105,37 @@ def leave_one_out(
         fixed: fields that were known and not learned from these images (static).
     """
     images, totals, _ = workspace
+    shared, shards = shared_terms(images, params, transforms), images.frames.shards
+
+    def estimates(arrays: tuple[CenteredImages, ImageTotals, Params, SufficientStatistics]) -> Estimates:
+        return Estimates(*arrays, transforms, fixed, flat)
+
+    def one_batch(
+        arrays: Any, shared: SharedTerms, inflation: jax.Array, own: Any, weights: jax.Array, _: None
+    ) -> tuple[jax.Array, LeftOut]:
+        return leave_out_each(estimates(arrays), shared, inflation, own, weights)
+
+    arrays = (images.of_none, totals, params, theirs)
+    one = Partial(one_batch, arrays, shared, inflation)
+    variance, said = over_batches(one, images.frames.own, workspace.batch_size, shards=shards)
+    said = jax.tree.map(lambda pieces: unbatch(pieces, images.frames.num_images, shards), said)
+    return said, certainty_of(estimates(arrays), variance)
+
+
+def leave_out_each(
+    estimates: Estimates, shared: SharedTerms, inflation: jax.Array, own: Any, weights: jax.Array
+) -> tuple[jax.Array, LeftOut]:
+    """What a batch adds to the variance of the windows, for `certainty_of`, and each of its images.
+
+    Args:
+        estimates: of all images.
+        shared: the `shared_terms` of their parameters.
+        inflation: as for `leave_one_out`.
+        own: what each image of the batch has for itself, as `Frames.own`.
+        weights: (n,), zero or one: whether an image counts.
+    """
+    images, params, transforms = estimates.images, estimates.params, estimates.transforms
     geometry, supports = geometry_of(params), appearances_of(params, transforms).supports
-    shared = shared_terms(images, params, transforms)
-    estimates = Estimates(images, totals, params, theirs, transforms, fixed, flat)
 
     def of_one(own: Any) -> tuple[LeftOut, jax.Array]:
         one = with_own_spectra(images._replace(frames=images.frames.batch(jax.tree.map(lambda leaf: leaf[None], own))))
@@ -132,16 +161,16 @@ def leave_one_out(
         variance = jnp.where(summary.log_mass[0] < CERTAIN_LOG_MASS, 0, variance)
         return jax.tree.map(lambda leaf: leaf[0], said), jnp.where(counts[0] > 0, counts[0] * variance, 0)
 
-    def one_batch(own: Any, weights: jax.Array, _: None) -> tuple[jax.Array, LeftOut]:
-        said, variances = jax.vmap(of_one)(own)
-        return jnp.tensordot(weights, variances, 1), said
+    said, variances = jax.vmap(of_one)(own)
+    return jnp.tensordot(weights, variances, 1), said
 
-    shards = images.frames.shards
-    variance, said = over_batches(one_batch, images.frames.own, workspace.batch_size, shards=shards)
-    said = jax.tree.map(lambda pieces: unbatch(pieces, images.frames.num_images, shards), said)
+
+def certainty_of(estimates: Estimates, variance: jax.Array) -> Certainty:
+    """By the variance of the windows (M, C, h, w), summed over the posteriors of all images."""
     weight = estimates.template_weight[:, None]
-    missing = variance / (jnp.where(weight > 0, weight, 1) * channel_variances(params)[None, :, None, None])
-    return said, Certainty(estimates.template_weight, missing, estimates.background_weight[0])
+    variances = channel_variances(estimates.params)[None, :, None, None]
+    missing = variance / (jnp.where(weight > 0, weight, 1) * variances)
+    return Certainty(estimates.template_weight, missing, estimates.background_weight[0])
 
 
 def _at_all_weights(

@@ -14,15 +14,8 @@ from jaxem.assess.locating import expect_prior
 from jaxem.assess.locating import locate as locate_in
 from jaxem.cli.display import lines_or_json
 from jaxem.cli.findings import describe_findings
-from jaxem.cli.frame_files import (
-    Observed,
-    check_frame_names,
-    check_frames_output,
-    note_frames,
-    picture_names,
-    read_observed,
-    restored_names,
-)
+from jaxem.cli.frame_files import check_frame_names, check_frames_output, picture_names, restored_names
+from jaxem.cli.observed import Observed, note_frames, read_observed
 from jaxem.cli.outputs import check_folder, expect_new
 from jaxem.cli.overlay import overlay
 from jaxem.cli.requests import FRAMES_PER_SECOND, FrameChoice

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NamedTuple
+from dataclasses import dataclass
+from typing import Any
 
 import jax
 import numpy as np
@@ -27,17 +28,15 @@ TEST_KEY = 1  # what the key of the search is folded with for the test
 SMALL_P_VALUE = 0.2  # above which it would be wrong to say that more frames may show something
 
 
-class FittedFrames(NamedTuple):
+@dataclass(frozen=True)
+class FittedFrames:
     """What is fitted, and how.
 
-    =======  ============  ========================================================
-    field    type          meaning
-    =======  ============  ========================================================
-    looked   `Looked`      the frames, and what of them is left out
-    request  `FitRequest`  what was asked for
-    model    options       what the library is told besides, by its own names
-    source   str           where the frames are
-    =======  ============  ========================================================
+    Args:
+        looked: the frames in memory, and what of them is left out.
+        request: what was asked for.
+        model: what the library is told besides, by its own names.
+        source: where the frames are.
     """
 
     looked: Looked
@@ -47,14 +46,46 @@ class FittedFrames(NamedTuple):
 
     @property
     def images(self) -> np.ndarray:
-        """(K, H, W) or (K, H, W, C), pixel values."""
+        """(n, H, W) or (n, H, W, C), pixel values of the frames in memory."""
         return self.looked.observed.images
 
     @property
     def numbers(self) -> Sequence[int]:
-        """Of the frames in their file."""
+        """Of all frames in their file, (K,)."""
         numbers = self.looked.names.numbers
         return range(len(self.images)) if numbers is None else numbers
+
+    @property
+    def names(self) -> Sequence[str] | None:
+        """Of their files, (K,), where each has its own."""
+        return self.looked.observed.part.names
+
+    @property
+    def excluded(self) -> np.ndarray:
+        """(K,), true for frames that are left out."""
+        return self.looked.excluded
+
+    def frame(self, number: int) -> np.ndarray:
+        """One of all frames, NaN where it was not observed."""
+        return self.looked.observed.frame(number)
+
+    def assess(self, found: Restarts) -> Report:
+        """A result with what may be claimed of it without a test."""
+        model = self.model
+        assessment: Assessment = jax.device_get(
+            assess_fit(
+                self.images,
+                found,
+                weights=model.get("weights"),
+                frame_weights=model.get("frame_weights"),
+                fixed=tuple(model.get("fixed", ())),
+            )
+        )
+        return Report(found, assessment)
+
+    def of_all(self, test: DetectionTest) -> DetectionTest:
+        """A test of the frames in memory as one of all frames."""
+        return test
 
 
 class TestRun:
@@ -128,21 +159,6 @@ def start_test(frames: FittedFrames, found: Restarts | None = None) -> TestRun |
         return host
 
     return TestRun(run)
-
-
-def assess(frames: FittedFrames, found: Restarts) -> Report:
-    """A result with what may be claimed of it without a test."""
-    model = frames.model
-    assessment: Assessment = jax.device_get(
-        assess_fit(
-            frames.images,
-            found,
-            weights=model.get("weights"),
-            frame_weights=model.get("frame_weights"),
-            fixed=tuple(model.get("fixed", ())),
-        )
-    )
-    return Report(found, assessment)
 
 
 def all_remarks(report: Report, frames: FittedFrames) -> list[Remark]:

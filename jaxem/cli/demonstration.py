@@ -9,8 +9,8 @@ import numpy as np
 from jaxem.cli import fitting
 from jaxem.cli.claims import FittedFrames, start_test
 from jaxem.cli.demo import IMAGE_SHAPE, TEMPLATE_SHAPE, compare_with_truth, demo_frames
-from jaxem.cli.frame_files import Observed
 from jaxem.cli.long_running import choose_display
+from jaxem.cli.observed import Observed
 from jaxem.cli.odd_data import look_at
 from jaxem.cli.requests import FitRequest, Reporting
 from jaxem.cli.text import describe_frames
@@ -35,6 +35,7 @@ def run_demo(seed: int, out: Path, reporting: Reporting) -> int:
             look_at(Observed(demo.frames, None, whole), TEMPLATE_SHAPE), request, {}, "the demonstration"
         )
         test = start_test(frames)
+        fitting.import_plots()
         found = fitting.search(demo.frames, request, display, Checkpointer())
         report = fitting.write(frames, found, test, out, display)
         lines = compare_with_truth(demo, found.best.params, np.asarray(found.best.corners))

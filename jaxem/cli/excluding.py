@@ -12,12 +12,11 @@ from jaxem.assess.frame_remarks import noise_remarks
 from jaxem.assess.odd_findings import Findings, join, look
 from jaxem.assess.oddities import as_odd_frames
 from jaxem.cli.display import Display
-from jaxem.cli.frame_files import Observed
+from jaxem.cli.observed import Observed
 from jaxem.cli.odd_data import Looked, look_at, what_is_left_out
 from jaxem.cli.requests import FitRequest
 from jaxem.cli.text import warn
 from jaxem.model.predict import reconstruct
-from jaxem.runtime.checkpoint import Checkpointer
 from jaxem.runtime.remarks import Grade, Remark
 from jaxem.search.restarts import Restarts
 
@@ -126,31 +125,3 @@ def tell(display: Display, event: str, remarks: list[Remark]) -> None:
         for remark in remarks:
             if remark.grade is Grade.WARNING:
                 warn(str(remark))
-
-
-class SecondSearch(Checkpointer):
-    """The same checkpoints under other names: a second search of the same work.
-
-    Args:
-        first: of the first search.
-    """
-
-    def __init__(self, first: Checkpointer) -> None:
-        super().__init__()
-        self.first = first
-
-    def result(self, name: str, like: Callable[[], Any]) -> Any:
-        """As of the first."""
-        return self.first.result(f"again {name}", like)
-
-    def state(self, name: str, like: Callable[[], Any]) -> Any:
-        """As of the first."""
-        return self.first.state(f"again {name}", like)
-
-    def save_state(self, name: str, state: Any) -> None:
-        """As of the first."""
-        self.first.save_state(f"again {name}", state)
-
-    def save_result(self, name: str, result: Any, *superseded: str) -> None:
-        """As of the first."""
-        self.first.save_result(f"again {name}", result, *(f"again {other}" for other in superseded))

@@ -7,7 +7,8 @@ import json
 import sys
 import threading
 from collections.abc import Mapping
-from dataclasses import asdict
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -22,7 +23,6 @@ from jaxem.cli.claims import (
     TestRun,
     all_remarks,
     as_searched,
-    assess,
     say_remarks,
     search_options,
     start_test,
@@ -30,27 +30,39 @@ from jaxem.cli.claims import (
     verdict,
 )
 from jaxem.cli.display import Display
-from jaxem.cli.excluding import SecondSearch, fit_again, look_before
+from jaxem.cli.excluding import fit_again, look_before
 from jaxem.cli.exit_codes import ExitCode
 from jaxem.cli.findings import describe_findings, in_words, number_shown
-from jaxem.cli.frame_files import expect_several, expect_there, note_frames, read_observed
-from jaxem.cli.long_running import choose_display, fingerprint_of, meet, open_checkpointer, save_interrupted
+from jaxem.cli.frame_files import expect_there
+from jaxem.cli.long_running import (
+    choose_display,
+    fingerprint_of,
+    meet,
+    open_checkpointer,
+    recorded_fingerprint,
+    save_interrupted,
+)
+from jaxem.cli.memory import fit_memory
 from jaxem.cli.model_options import files_of, model_options
+from jaxem.cli.observed import Observed, expect_several, note_frames, open_observed
+from jaxem.cli.odd_data import Looked
 from jaxem.cli.outputs import check_folder
 from jaxem.cli.parameters import spelling
 from jaxem.cli.requests import FitRequest, FrameChoice, Reporting, Together
+from jaxem.cli.streaming import RECORDED, InPasses, choose_sample
 from jaxem.cli.tables import write_positions
 from jaxem.cli.text import InterruptedRunError
 from jaxem.io.results import save
 from jaxem.model.appearances import as_transforms
 from jaxem.ops.validation import as_number
 from jaxem.runtime.arguments import as_count, as_seed, as_template_shape
-from jaxem.runtime.checkpoint import Checkpointer
+from jaxem.runtime.checkpoint import Checkpointer, PartOfWork
 from jaxem.runtime.compilation_cache import cache_compiled_programs
 from jaxem.runtime.errors import ArgumentValueError
 from jaxem.runtime.files import output_folder
 from jaxem.runtime.interruption import heard
 from jaxem.runtime.processes import num_processes
+from jaxem.runtime.resources import available_memory
 from jaxem.runtime.text import listed
 from jaxem.search.choosing import best_run
 from jaxem.search.parallel import fit_restarts_parallel
@@ -69,9 +81,20 @@ def fit(
     reporting: Reporting,
     *,
     overwrite: bool = False,
+    memory: int | None = None,
     together: Together | None = None,
 ) -> int:
-    """Fit the frames that were chosen, alone or with other processes."""
+    """Fit the frames that were chosen: in memory, or, where they are more than that holds, in passes over their file.
+
+    Args:
+        choice: which frames.
+        request: what to do with them.
+        out: folder for the results.
+        reporting: how to show it, and how to survive.
+        overwrite: whether results may be replaced.
+        memory: bytes that may be used; by default what is free.
+        together: with which other processes.
+    """
     reporting = meet(together, reporting)
     if num_processes() > 1:
         raise ArgumentValueError("distributed", "shares out frames that are read a few at a time, which these are not.")
@@ -79,34 +102,90 @@ def fit(
     check_numbers(request)
     for argument, path in files_of(request):
         expect_there(path, argument)
-    observed = read_observed(choice)
-    images = observed.images
-    expect_several(images, choice)
-    as_template_shape(request.template_shape, images.shape[1:3])
+    with ExitStack() as files:
+        opened = files.enter_context(open_observed(choice))
+        shape = opened.frames.shape
+        expect_several(shape[0], choice)
+        as_template_shape(request.template_shape, shape[1:3])
+        memory = available_memory() if memory is None else memory
+        recorded = recorded_fingerprint(reporting)
+        fits = fit_memory(shape, opened.frames.dtype) <= memory if recorded is None else RECORDED[0] not in recorded
+        if fits:
+            stack: InMemory | InPasses = InMemory(opened.read(), request, choice)
+            files.close()
+        else:
+            frames = opened.stream()
+            stack = InPasses(frames, choose_sample(frames, request, memory, recorded), request, memory)
+        return fit_stack(stack, choice, request, out, reporting)
+
+
+def fit_stack(
+    stack: InMemory | InPasses, choice: FrameChoice, request: FitRequest, out: Path, reporting: Reporting
+) -> int:
+    """Fit frames that were opened, and write what was found."""
+    expect_several(stack.num_images, choice)
+    observed = stack.observed
     model = model_options(request, choice, observed)
     cache_compiled_programs()
-    with choose_display(reporting, len(images)) as display:
-        note_frames(observed, choice, display)
+    with choose_display(reporting, stack.num_images) as display:
+        stack.note(display)
+        import_plots()
         looked = look_before(observed, request, display)
         model = looked.model(model)
-        fingerprint = {} if reporting.checkpoint is None else fingerprint_of(images, request, model)
+        fingerprint = {} if reporting.checkpoint is None else stack.fingerprint(model)
         checkpointer = open_checkpointer(reporting, fingerprint, display)
-        frames = FittedFrames(looked, request, model, choice.source)
-        test = start_test(frames) if images.size < FEW_PIXELS and not looked.leaves_out else None
+        frames = stack.fitted(looked, model)
+        test = start_test(frames) if observed.images.size < FEW_PIXELS and not looked.leaves_out else None
         try:
-            found = search(images, request, display, checkpointer, model)
-            again = SecondSearch(checkpointer)
+            found = stack.search(display, checkpointer, model)
+            again = PartOfWork(checkpointer, "again ")
             looked, found = fit_again(
-                looked, found, request, display, lambda more: search(images, request, display, again, model | more)
+                looked, found, request, display, lambda more: stack.search(display, again, model | more)
             )
         except KeyboardInterrupt:
             heard()
-            fingerprint = fingerprint or fingerprint_of(images, request, model)
+            fingerprint = fingerprint or stack.fingerprint(model)
             raise save_interrupted(checkpointer, fingerprint, out) from None
         checkpointer.write()
-        frames = FittedFrames(looked, request, looked.model(model), choice.source)
+        frames = stack.fitted(looked, looked.model(model), found)
         report = write(frames, found, test or start_test(frames, found), out, display)
     return exit_code(report)
+
+
+@dataclass(frozen=True)
+class InMemory:
+    """Frames that are in memory.
+
+    Args:
+        observed: the frames.
+        request: what was asked for.
+        choice: which they are.
+    """
+
+    observed: Observed
+    request: FitRequest
+    choice: FrameChoice
+
+    @property
+    def num_images(self) -> int:
+        """K."""
+        return len(self.observed.images)
+
+    def note(self, display: Display) -> None:
+        """What was read, and how."""
+        note_frames(self.observed, self.choice, display)
+
+    def fingerprint(self, model: Mapping[str, Any]) -> dict[str, str]:
+        """What makes two runs the same."""
+        return fingerprint_of(self.observed.images, self.request, model)
+
+    def search(self, display: Display, checkpointer: Checkpointer, model: Mapping[str, Any]) -> Restarts:
+        """Search as requested."""
+        return search(self.observed.images, self.request, display, checkpointer, model)
+
+    def fitted(self, looked: Looked, model: Mapping[str, Any], found: Restarts | None = None) -> FittedFrames:
+        """What was fitted, to be tested, assessed and written."""
+        return FittedFrames(looked, self.request, model, self.choice.source)
 
 
 def check_numbers(request: FitRequest) -> None:
@@ -132,10 +211,7 @@ def search(
     checkpointer: Checkpointer,
     model: Mapping[str, Any] = MappingProxyType({}),
 ) -> Restarts:
-    """Search as requested; meanwhile import what draws the figure, which takes as long as a stage of the search."""
-    if importlib.util.find_spec("matplotlib") is None:
-        raise ModuleNotFoundError("the figure cannot be drawn", name="matplotlib")
-    threading.Thread(target=importlib.import_module, args=("jaxem.plots",), daemon=True).start()
+    """Search frames in memory as requested."""
     return fit_restarts_parallel(
         jax.random.key(request.seed),
         images,
@@ -148,6 +224,13 @@ def search(
     )
 
 
+def import_plots() -> None:
+    """Begin to import what draws the figure, which takes as long as a stage of the search."""
+    if importlib.util.find_spec("matplotlib") is None:
+        raise ModuleNotFoundError("the figure cannot be drawn", name="matplotlib")
+    threading.Thread(target=importlib.import_module, args=("jaxem.plots",), daemon=True).start()
+
+
 def write(frames: FittedFrames, found: Restarts, test: TestRun | None, out: Path, display: Display) -> Report:
     """Write ``result.npz``, which `jaxem.load` reads, ``positions.csv`` and ``figure.png``; say what was found.
 
@@ -158,28 +241,28 @@ def write(frames: FittedFrames, found: Restarts, test: TestRun | None, out: Path
         out: the folder.
         display: whom to tell.
     """
-    from jaxem.plots import summary, write_figure  # `search` has begun to import it
+    from jaxem.plots import summary, write_figure  # `import_plots` has begun to
 
     best, runs = found.best, found.runs
     transforms = as_transforms(best.transforms)
     winner = int(best_run(runs))
-    report = assess(frames, found)
+    report = frames.assess(found)
     about = about_frames(frames)
     with output_folder(out) as folder:
         save(folder / "result.npz", report, about=about)
         write_positions(
             folder / "positions.csv",
             frames.numbers,
-            frames.looked.observed.part.names,
+            frames.names,
             report.assessment.located,
             transforms,
-            frames.looked.excluded,
+            frames.excluded,
         )
         shown = number_shown(best)
-        write_figure(summary(report, frames.looked.observed.frame(shown), number=shown), folder / "figure.png")
+        write_figure(summary(report, frames.frame(shown), number=shown), folder / "figure.png")
     if test is not None:
         try:
-            tested = report.assessment._replace(test=test.result())
+            tested = report.assessment._replace(test=frames.of_all(test.result()))
         except KeyboardInterrupt:
             heard()
             raise InterruptedRunError(f"interrupted; {out} holds the result, but for the detection test") from None
@@ -218,14 +301,13 @@ def write(frames: FittedFrames, found: Restarts, test: TestRun | None, out: Path
 
 def about_frames(frames: FittedFrames) -> dict[str, Any]:
     """What the result is of: the frames by number and name, what was left out of them, and what was asked for."""
-    part = frames.looked.observed.part
     about = {
         "source": _shown(frames.source),
         "frame_numbers": np.array(frames.numbers),
-        "excluded": frames.looked.excluded,
+        "excluded": frames.excluded,
         "options": json.dumps({spelling(name): value for name, value in asdict(frames.request).items()}),
     }
-    return about if part.names is None else about | {"frame_names": [_shown(name) for name in part.names]}
+    return about if frames.names is None else about | {"frame_names": [_shown(name) for name in frames.names]}
 
 
 def _shown(text: str) -> str:

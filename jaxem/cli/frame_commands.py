@@ -32,6 +32,7 @@ from jaxem.cli.parameters import (
     LargestOption,
     MaskHotOption,
     MaskOption,
+    MemoryOption,
     MirrorsOption,
     MissingOption,
     OutOption,
@@ -62,6 +63,7 @@ from jaxem.cli.requests import (
     SizeRequest,
     choose_frames,
     parse_fixed,
+    parse_memory,
     parse_sample,
     parse_shape,
     parse_together,
@@ -190,6 +192,7 @@ def fit(
     coordinator: CoordinatorOption = None,
     processes: ProcessesOption = None,
     process: ProcessOption = None,
+    memory: MemoryOption = None,
     quiet: QuietOption = False,
     json: JsonOption = False,
 ) -> int:
@@ -233,4 +236,5 @@ def fit(
     together = parse_together(distributed, coordinator, processes, process)
     from jaxem.cli import fitting
 
-    return fitting.fit(choice, request, out, reporting, overwrite=overwrite, together=together)
+    at_most = parse_memory(memory)
+    return fitting.fit(choice, request, out, reporting, overwrite=overwrite, memory=at_most, together=together)

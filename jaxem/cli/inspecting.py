@@ -12,8 +12,8 @@ import numpy as np
 from jaxem.assess.frame_stats import describe_statistics, frame_statistics
 from jaxem.assess.recoverability import Verdict, expect_recovery
 from jaxem.cli.display import Display, lines_or_json
-from jaxem.cli.frame_files import read_observed
 from jaxem.cli.memory import fit_memory
+from jaxem.cli.observed import read_observed
 from jaxem.cli.odd_data import say_what_is_odd
 from jaxem.cli.requests import FrameChoice
 from jaxem.cli.text import describe_frames
@@ -65,14 +65,14 @@ def info(
     say_what_is_odd(observed, template_shape, statistics, display)
     if difference is not None and template_shape is not None:
         _say_what_to_expect(images, template_shape, difference, statistics.noise, display)
-    needed, available = fit_memory(images), available_memory()
+    needed, available = fit_memory(images.shape, images.dtype), available_memory()
     seconds, time_needed = None, "add --estimate for the time"
     if estimate:
         seconds, time_needed = _estimate(images, template_shape, seconds_to_read, display)
     memory = f"about {bytes_in_words(round(needed))} of memory ({bytes_in_words(available)} are free)"
     lines = [f"a fit      {memory}; {time_needed}"]
     if needed > available:
-        lines.append("warning: That is more memory than is free; take fewer frames with --every, or cut with --crop.")
+        lines.append("note: That is more memory than is free; jaxem fit will read the frames anew in each pass.")
     display.note("fit", *lines, memory=round(needed), free=available, seconds=seconds)
     return 0
 

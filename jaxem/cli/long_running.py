@@ -97,6 +97,13 @@ def open_checkpointer(reporting: Reporting, fingerprint: dict[str, str], display
     return checkpointer
 
 
+def recorded_fingerprint(reporting: Reporting) -> dict[str, str] | None:
+    """What the checkpoint is of that is to be gone on from; None where there is none."""
+    if not reporting.resume or reporting.checkpoint is None:
+        return None
+    return Checkpointer(reporting.checkpoint).recorded()
+
+
 def save_interrupted(checkpointer: Checkpointer, fingerprint: dict[str, str], out: Path) -> InterruptedRunError:
     """Save what is done, in the folder of the results if no other was given, and say where.
 

@@ -7,7 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from jaxem.cli.frame_files import DEFAULT_GREY, FileError, Observed, cut_like_frames
+from jaxem.cli.frame_files import FileError
+from jaxem.cli.masks import like_frames
+from jaxem.cli.observed import DEFAULT_GREY, Observed
 from jaxem.cli.requests import NUMBERS, FitRequest, FrameChoice
 from jaxem.io.arrays import read_array
 from jaxem.io.readers.source import FramesError
@@ -98,7 +100,8 @@ def _fixed(name: str, value: str, request: FitRequest, choice: FrameChoice, obse
     else:
         array = np.array(number)
     if name == "background" and array.ndim >= 2:
-        array = cut_like_frames(array, observed.part, "fixed", words)
+        rows, columns = like_frames(array.shape[:2], observed.part, "fixed", words)
+        array = array[rows, columns]
     expected = _shape_of(name, request, observed.images.shape[1:])
     if name == "noise_scale" and array.shape == observed.images.shape[3:]:
         expected = array.shape

@@ -12,7 +12,7 @@ from jaxem.assess.frame_stats import FrameStatistics
 from jaxem.assess.odd_remarks import Names, left_out
 from jaxem.assess.oddities import OddFrames, odd_frames
 from jaxem.cli.display import Display
-from jaxem.cli.frame_files import Observed
+from jaxem.cli.observed import Observed
 from jaxem.runtime.text import plural
 
 

@@ -259,6 +259,14 @@ SampleOption = Annotated[
         help="On how many frames to search; what is found is then fitted to all. By itself, as many as it takes.",
     ),
 ]
+MemoryOption = Annotated[
+    str | None,
+    typer.Option(
+        metavar="SIZE",
+        help="Memory that may be used, such as 8GB; by default what is free. More frames than it holds are read anew "
+        "in each pass.",
+    ),
+]
 PlainOption = Annotated[
     bool,
     typer.Option("--plain", help="No search: independent EM runs from random starts, as in the literature."),

@@ -41,7 +41,7 @@ from typing import Any
 from jaxem.cli.display import JsonLines, Lines
 from jaxem.cli.text import say
 from jaxem.runtime.text import plural
-from jaxem.search.progress import ALL_STAGE, ENDING_STAGES, STAGE_NAMES, Progress
+from jaxem.search.progress import ALL_STAGE, ENDING_STAGES, PRIOR_STAGE, STAGE_NAMES, Progress
 from jaxem.search.stages import StageKind
 
 ANNEALING, TRIAL = STAGE_NAMES[StageKind.ANNEAL], STAGE_NAMES[StageKind.TRIAL]
@@ -111,7 +111,7 @@ class Story:
             return []
         self.best_annealed, self.trials_told = -math.inf, False
         self.num_ended = None if self.num_ended is None else Counter()
-        if progress.stage == ALL_STAGE:
+        if progress.stage in (ALL_STAGE, PRIOR_STAGE, *ENDING_STAGES):  # a search begins with other stages
             return [f"fitting all {count} frames"]
         why = "" if before is None or before > count else "what was found hardly stands out of noise; "
         return [f"{why}searching in {count} of {self.num_images} frames"]

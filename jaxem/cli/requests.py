@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -158,6 +159,17 @@ def parse_shape(words: tuple[str, str], argument: str = "template_shape") -> tup
         given = " ".join(words)
         problem = f"must be two whole numbers, height and width, as in 60 40, but is {given!r}."
         raise ArgumentValueError(argument, problem) from None
+
+
+def parse_memory(text: str | None) -> int | None:
+    """A number of bytes, as a command line spells it: with a unit such as MB, G or GiB."""
+    if text is None:
+        return None
+    found = re.fullmatch(r"(\d+(?:\.\d*)?|\.\d+)\s*([kMGT]?)(i?)B?", text.strip(), re.IGNORECASE)
+    if found is None or not float(found[1]):
+        raise ArgumentValueError("memory", f"must be a size such as 500MB, 8GB or 1.5GiB, but is {text!r}.")
+    power = " kmgt".index(found[2].lower() or " ")
+    return round(float(found[1]) * (1024 if found[3] else 1000) ** power)
 
 
 def parse_sample(text: str) -> int | str:

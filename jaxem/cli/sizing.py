@@ -13,8 +13,8 @@ from jaxem.assess.shape_choice import ShapeChoice, as_shapes, choose_shape, in_w
 from jaxem.assess.shape_fits import SizedFit
 from jaxem.cli.display import Display
 from jaxem.cli.fitting import MOST_RESTARTS
-from jaxem.cli.frame_files import expect_several, note_frames, read_observed
 from jaxem.cli.long_running import choose_display
+from jaxem.cli.observed import expect_several, note_frames, read_observed
 from jaxem.cli.outputs import check_folder
 from jaxem.cli.requests import FrameChoice, Reporting, SizeRequest
 from jaxem.cli.text import warn
@@ -40,7 +40,7 @@ def size(
         check_folder(out, SIZE_FILES, overwrite)
     observed = read_observed(choice)
     images = observed.images
-    expect_several(images, choice)
+    expect_several(len(images), choice)
     shapes = _as_range(request, images.shape[1:3])
     cache_compiled_programs()
     with choose_display(reporting, len(images)) as display:

@@ -6,7 +6,7 @@ Imports nothing slow.
 from __future__ import annotations
 
 import sys
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Protocol
 
 from jaxem.cli.exit_codes import ExitCode
 from jaxem.runtime.text import plural, printable
@@ -38,7 +38,19 @@ def warn(line: str) -> None:
     print(f"jaxem: warning: {printable(line)}", file=sys.stderr)
 
 
-def describe_frames(images: np.ndarray) -> str:
+class HasShape(Protocol):
+    """Frames in an array, or in a source."""
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """(K, H, W) or (K, H, W, C)."""
+
+    @property
+    def dtype(self) -> Any:
+        """Of the pixels."""
+
+
+def describe_frames(images: HasShape) -> str:
     """Number, size and type of the frames."""
     count, height, width, *channels = images.shape
     in_colour = f" in {plural(channels[0], 'channel')}" if channels else ""

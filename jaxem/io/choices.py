@@ -7,8 +7,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from jaxem.io.readers.folder import FolderSource
 from jaxem.io.readers.formats import FramesError, Source
+from jaxem.io.readers.source import not_finite
 from jaxem.runtime.text import plural
 
 
@@ -96,3 +99,22 @@ def chosen_pixels(crop: Sequence[int] | None, size: tuple[int, ...], path: Path)
 def no_channels(path: Path, shape: tuple[int, ...] | None = None) -> FramesError:
     of_shape = "" if shape is None else f", of shape {shape}"
     return FramesError(f"keeps the channels of colour, but {path} is grey{of_shape}; leave it out.", "colour")
+
+
+def colour_note(before: tuple[int, ...], after: tuple[int, ...], grey: str) -> str | None:
+    """That colour becomes grey, or that a channel is left out, which nobody may want; by the shapes of the frames."""
+    if before[3:] == (4,) and after[3:] == (3,):
+        return "the last of four channels is taken for transparency and left out"
+    if len(before) == 4 and before[3] > 1 and len(after) == 3:
+        how = "by luma" if grey == "luma" else "as the mean of its channels" if grey == "mean" else f"as its {grey}"
+        return f"colour has become grey, {how}; --colour keeps it"
+    return None
+
+
+def check_numbers(block: np.ndarray, numbers: range, path: Path, nan_missing: bool) -> None:
+    if block.dtype.kind != "f":
+        return
+    bad = (np.isinf(block) if nan_missing else ~np.isfinite(block)).reshape(len(block), -1).any(axis=1)
+    if bad.any():
+        number = numbers[int(bad.argmax())]
+        raise FramesError(f"{path}: frame {number} (counted from 0) {not_finite(block[bad.argmax()])}.")

@@ -16,17 +16,27 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from jaxem.io.choices import check_shape, check_some, check_whole, chosen_pixels, chosen_range, no_channels
+from jaxem.io.choices import (
+    check_numbers,
+    check_shape,
+    check_some,
+    check_whole,
+    chosen_pixels,
+    chosen_range,
+    colour_note,
+    no_channels,
+)
 from jaxem.io.pixels import GREYS, Wanted, as_wanted, native
 from jaxem.io.places import Paths, locate
 from jaxem.io.readers.formats import FramesError, Source, open_files, open_source
 from jaxem.io.readers.planes import axis_note, check_axes, with_channels
-from jaxem.io.readers.source import check_claim, check_memory, nbytes, not_finite
+from jaxem.io.readers.source import check_claim, check_memory, nbytes, room_for
 from jaxem.io.rewinding import Rewinding
+from jaxem.runtime.mapping import give_back
 
 BLOCK = 2**26  # bytes read at a time
 
-__all__ = ["FramesError", "OpenedFrames", "Part", "open_frames", "read_frames", "read_part"]
+__all__ = ["FramesError", "OpenedFrames", "Part", "open_frames", "part_of", "read_all", "read_frames", "read_part"]
 
 
 def read_frames(
@@ -99,7 +109,7 @@ class Part(NamedTuple):
     """
 
     images: np.ndarray
-    numbers: range
+    numbers: Sequence[int]
     total: int
     rows: slice
     columns: slice
@@ -111,9 +121,13 @@ class Part(NamedTuple):
 def read_part(path: Paths, **choices: Any) -> Part:
     """`read_frames`, with which part of the file that is."""
     with open_frames(path, **choices) as opened:
-        images = _read(opened)
-        notes = (*opened.source.about.notes, *filter(None, [opened.axis_note, _colour_note(opened, images)]))
-    return Part(images, opened.numbers, opened.total, opened.rows, opened.columns, opened.size, opened.names, notes)
+        return part_of(opened, read_all(opened))
+
+
+def part_of(opened: OpenedFrames, images: np.ndarray) -> Part:
+    """Frames that were read from what was opened, with which part of it they are."""
+    size, names = opened.size, opened.names
+    return Part(images, opened.numbers, opened.total, opened.rows, opened.columns, size, names, opened.notes)
 
 
 @dataclass(frozen=True)
@@ -158,9 +172,11 @@ class OpenedFrames:
         return self._like.dtype
 
     @property
-    def axis_note(self) -> str | None:
-        """Along which axis of the file the frames lie, in words, where that is worth a word."""
-        return axis_note(self.source, self.taken)
+    def notes(self) -> tuple[str, ...]:
+        """What people should be told of how the file is read, as far as it has been, sentences."""
+        along = axis_note(self.source, self.taken)
+        grey = colour_note(self.source.shape, self.shape, self.wanted.grey)
+        return (*self.source.about.notes, *filter(None, [along, grey]))
 
     def read(self, start: int, stop: int) -> np.ndarray:
         """Frames `start` to `stop` - 1 of those that are taken, (n, H, W) or (n, H, W, C).
@@ -179,7 +195,9 @@ class OpenedFrames:
             )
         if block.dtype != self.dtype or block.shape[1:] != self.shape[1:]:
             raise FramesError(f"{self.path} holds frames in colour among grey ones; they can be read at once alone.")
-        return np.array(block)  # of a mapped file a copy, whose pages need not stay
+        block = np.array(block)
+        give_back(stored)
+        return block
 
     def as_stored(self, numbers: range) -> np.ndarray:
         """Frames of these numbers of the source with all their channels; fewer where a video ends early."""
@@ -188,7 +206,7 @@ class OpenedFrames:
     def as_asked_for(self, block: np.ndarray, numbers: range) -> np.ndarray:
         """The same in grey or in colour, if their numbers can be used."""
         block = as_wanted(block.astype(native(block.dtype), copy=False), self.wanted)
-        _check_numbers(block, numbers, self.path, self.wanted.nan_missing)
+        check_numbers(block, numbers, self.path, self.wanted.nan_missing)
         return block
 
     @property
@@ -280,23 +298,12 @@ def open_frames(
         yield found
 
 
-def _colour_note(opened: OpenedFrames, images: np.ndarray) -> str | None:
-    """That colour has become grey, or that a channel was left out, which nobody may want."""
-    shape, grey = opened.source.shape, opened.wanted.grey
-    if shape[3:] == (4,) and images.shape[3:] == (3,):
-        return "the last of four channels is taken for transparency and left out"
-    if len(shape) == 4 and shape[3] > 1 and images.ndim == 3:
-        how = "by luma" if grey == "luma" else "as the mean of its channels" if grey == "mean" else f"as its {grey}"
-        return f"colour has become grey, {how}; --colour keeps it"
-    return None
-
-
-def _read(opened: OpenedFrames) -> np.ndarray:
-    """Block by block, so that colour needs little more memory than grey."""
+def read_all(opened: OpenedFrames) -> np.ndarray:
+    """All frames, block by block, so that colour needs little more memory than grey."""
     path, source, numbers = opened.path, opened.source, opened.taken
     frame = nbytes(source.shape[1:], source.dtype)
     check_memory(path, nbytes(opened.shape, opened.dtype) + min(BLOCK, opened.claimed_bytes) + frame)
-    out = np.empty(opened.shape, opened.dtype)
+    out = room_for(path, opened.shape, opened.dtype)
     step, done, has_channels = max(1, BLOCK // frame), 0, False
     for start in range(0, len(numbers), step):
         some = numbers[start : start + step]
@@ -308,18 +315,10 @@ def _read(opened: OpenedFrames) -> np.ndarray:
         if block.dtype != out.dtype:  # the first of the files was grey, and this one is in colour
             out = out.astype(np.result_type(out, block))
         out[done : done + len(block)] = block
+        give_back(stored)
         done += len(block)
     if not done:
         raise FramesError(f"{path} holds no frame of those chosen.")
     if opened.wanted.colour and not has_channels:
         raise no_channels(path)
     return out if done == len(out) else out[:done].copy()
-
-
-def _check_numbers(block: np.ndarray, numbers: range, path: Path, nan_missing: bool) -> None:
-    if block.dtype.kind != "f":
-        return
-    bad = (np.isinf(block) if nan_missing else ~np.isfinite(block)).reshape(len(block), -1).any(axis=1)
-    if bad.any():
-        number = numbers[int(bad.argmax())]
-        raise FramesError(f"{path}: frame {number} (counted from 0) {not_finite(block[bad.argmax()])}.")

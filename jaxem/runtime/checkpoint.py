@@ -14,7 +14,7 @@ import os
 import re
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -109,8 +109,25 @@ class Checkpointer:
         Raises:
             CheckpointError: all are damaged, or they are of other work.
         """
+        newest = next(self._undamaged(), None)
+        if newest is not None:
+            number, path, header, entries = newest
+            self._check_fingerprint(header, path)
+            self.entries, self._number = entries, number
+            return path
+        if self.damaged:
+            raise CheckpointError(f"every checkpoint in {self.folder} is damaged; begin anew in an empty folder.")
+        return None
+
+    def recorded(self) -> dict[str, str] | None:
+        """The fingerprint of the newest undamaged checkpoint, or None if there is none."""
+        return next((header.get("fingerprint") for _, _, header, _ in self._undamaged()), None)
+
+    def _undamaged(self) -> Iterator[tuple[int, Path, dict[str, Any], dict[str, tuple[bool, Any]]]]:
+        """Of each checkpoint the number of the newest, its path, and what is in it; the newest first."""
         found = [] if self.folder is None else _checkpoints(self.folder)
-        for number, digest, path in found:
+        self.damaged = []
+        for _, digest, path in found:
             try:
                 data = path.read_bytes()
                 if hashlib.sha256(data).hexdigest()[:16] != digest:
@@ -119,12 +136,7 @@ class Checkpointer:
             except (OSError, ValueError, KeyError):
                 self.damaged.append(path)
                 continue
-            self._check_fingerprint(header, path)
-            self.entries, self._number = entries, max(number, found[0][0])
-            return path
-        if found:
-            raise CheckpointError(f"every checkpoint in {self.folder} is damaged; begin anew in an empty folder.")
-        return None
+            yield found[0][0], path, header, entries
 
     def take_up_first(self) -> None:
         """Hold what the first of several processes holds, which alone has a folder and reads it; alone, change nothing.
@@ -163,6 +175,35 @@ class Checkpointer:
         if self.folder is not None and time.monotonic() - self._written >= self.interval:
             self._written = time.monotonic()
             self.write()
+
+
+class PartOfWork(Checkpointer):
+    """The same checkpoints under other names, for one of several pieces of work that have tasks of the same names.
+
+    Args:
+        whole: of all the work.
+        prefix: of the names.
+    """
+
+    def __init__(self, whole: Checkpointer, prefix: str) -> None:
+        super().__init__()
+        self.whole, self.prefix = whole, prefix
+
+    def result(self, name: str, like: Callable[[], Any]) -> Any:
+        """As of the whole, like all that follow."""
+        return self.whole.result(self.prefix + name, like)
+
+    def state(self, name: str, like: Callable[[], Any]) -> Any:
+        """Where a task is."""
+        return self.whole.state(self.prefix + name, like)
+
+    def save_state(self, name: str, state: Any) -> None:
+        """Note where a task is."""
+        self.whole.save_state(self.prefix + name, state)
+
+    def save_result(self, name: str, result: Any, *superseded: str) -> None:
+        """Note what a task gave."""
+        self.whole.save_result(self.prefix + name, result, *(self.prefix + other for other in superseded))
 
 
 def _checkpoints(folder: Path) -> list[tuple[int, str, Path]]:

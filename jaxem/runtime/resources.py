@@ -3,19 +3,31 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from pathlib import Path
+
+GROUPS = Path("/sys/fs/cgroup")
+# By the version of control groups: the files that tell the limit, what is in use, and what of it can be given back.
+LIMIT_FILES = {1: ("memory.limit_in_bytes", "memory.usage_in_bytes"), 2: ("memory.max", "memory.current")}
+RECLAIMABLE = {1: "total_inactive_file", 2: "inactive_file"}
 
 
 def available_memory() -> int:
     """Bytes of main memory that can still be filled without swapping, as the operating system counts them.
 
     Returns:
-        What Linux calls available; elsewhere the free pages, or half of all, or 4 GiB where nothing is told.
+        What Linux calls available, or what is left of the limits that a container, a batch system or a service manager
+        has set, if that is less; elsewhere the free pages, or half of all, or 4 GiB where nothing is told.
 
     Example:
         >>> from jaxem.runtime.resources import available_memory
         >>> available_memory() > 0
         True
     """
+    return min(_of_system(), *_of_groups())
+
+
+def _of_system() -> int:
     try:
         with open("/proc/meminfo", encoding="ascii") as lines:
             for line in lines:
@@ -29,6 +41,43 @@ def available_memory() -> int:
         except (OSError, ValueError, AttributeError):  # each system knows other names, and Windows none
             continue
     return 4 * 2**30
+
+
+def _of_groups(membership: Path = Path("/proc/self/cgroup"), root: Path = GROUPS) -> Iterator[int]:
+    """What each control group that this process is in, directly or not, leaves it."""
+    try:
+        lines = membership.read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError:
+        return
+    for line in lines:
+        number, _, rest = line.partition(":")
+        controllers, _, path = rest.partition(":")
+        if number == "0":
+            top, version = root, 2
+        elif "memory" in controllers.split(","):
+            top, version = root / "memory", 1
+        else:
+            continue
+        # In a container the path may be that of the host, of which only the end or nothing is there.
+        folder = top / path.lstrip("/")
+        for group in (folder, *(parent for parent in folder.parents if parent == top or top in parent.parents)):
+            left = _left_in_group(group, version)
+            if left is not None:
+                yield left
+
+
+def _left_in_group(group: Path, version: int) -> int | None:
+    """Bytes; None where there is no limit, or nothing is told."""
+    try:
+        limit, used = ((group / name).read_text(encoding="ascii").strip() for name in LIMIT_FILES[version])
+        if limit == "max":
+            return None
+        statistics = dict(
+            line.split(" ", 1) for line in (group / "memory.stat").read_text(encoding="ascii").splitlines()
+        )
+        return max(0, int(limit) - int(used) + int(statistics.get(RECLAIMABLE[version], 0)))
+    except (OSError, ValueError):
+        return None
 
 
 def available_cores() -> int:

@@ -64,10 +64,17 @@ def usual_size(
     num_images: int, template_shape: Shape, num_channels: int = 1, num_templates: int = 1, has_absent: bool = False
 ) -> int | None:
     """The size of a sample of which nobody says it, as far as shapes tell; None for all of the images."""
+    size = sufficient_size(template_shape, num_channels, num_templates, has_absent)
+    return size if num_images >= LEAST_RATIO * size else None
+
+
+def sufficient_size(
+    template_shape: Shape, num_channels: int = 1, num_templates: int = 1, has_absent: bool = False
+) -> int:
+    """How many images a search takes, of however many."""
     num_pixels = math.prod(template_shape) * num_channels
     size = num_templates * max(FEWEST_IMAGES, IMAGES_PER_PIXEL * num_pixels)
-    size *= FACTOR_OF_ABSENCE if has_absent else 1
-    return size if num_images >= LEAST_RATIO * size else None
+    return size * (FACTOR_OF_ABSENCE if has_absent else 1)
 
 
 def larger_sample(size: int, frames: Frames) -> int | None:

@@ -135,14 +135,15 @@ def fit_from(
     callback: Callable[[Progress], None] | None,
     progress: bool,
     checkpointer: Checkpointer | None,
+    start: int = 0,
 ) -> tuple[Fit, Workspace]:
-    """`fit`, where all is checked, and the workspace of all frames, with none in it."""
+    """`fit`, where all is checked, from a starting point of that number; and the workspace, with no frame in it."""
     passes = Passes(stream, options.batch_size, devices)
     executor = Executor(1, checkpointer or Checkpointer())
     agree_on((params, options, schedule))
     with together(), watched(callback, progress) as told:
         try:
-            return _fit_in_passes(executor, Reporter(told), passes, params, options, schedule)
+            return _fit_in_passes(executor, Reporter(told), passes, params, options, schedule, start)
         except BaseException:
             passes.stop()
             raise
@@ -155,16 +156,19 @@ def _fit_in_passes(
     params: Params,
     options: EMOptions,
     schedule: Schedule | None,
+    number: int,
 ) -> tuple[Fit, Workspace]:
     """The whole run, as tasks that are watched, saved and taken up again."""
     workspace = executor.run([_centring_task(passes, options)])[0]
     start = from_first(_normalized(params, options.fixed))
     if schedule is None or not options.hard:
-        return StreamedEM(passes, options, schedule).run(executor, reporter, workspace, start, PLAIN_STAGE)
+        return StreamedEM(passes, options, schedule, start=number).run(
+            executor, reporter, workspace, start, PLAIN_STAGE
+        )
     # As `single_run.run_after` does it: the steps of a schedule are soft, and have no iterations after them.
-    soft = StreamedEM(passes, replace(options.soft, accelerate=False), schedule, has_iterations=False)
+    soft = StreamedEM(passes, replace(options.soft, accelerate=False), schedule, has_iterations=False, start=number)
     before, workspace = soft.run(executor, reporter, workspace, start, PRIOR_STAGE)
-    found, _ = StreamedEM(passes, options).run(executor, reporter, workspace, before.params, PLAIN_STAGE)
+    found, _ = StreamedEM(passes, options, start=number).run(executor, reporter, workspace, before.params, PLAIN_STAGE)
     return found._replace(num_scheduled=before.num_scheduled), workspace
 
 

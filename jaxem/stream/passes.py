@@ -64,6 +64,7 @@ class Passes:
         add: Callable[[Any, Any], Any],
         each: Any = None,
         *,
+        beside: Any = None,
         look: bool = False,
     ) -> Any:
         """Sums over all frames.
@@ -74,6 +75,8 @@ class Passes:
             shared: a tree of arrays that all chunks need.
             add: (what some chunks add, what another adds) -> what they add together.
             each: a tree of NumPy arrays (K, ...) that is filled with what there is for each frame, or None.
+            beside: such a tree that is known of the frames already, or None; if there is one, `work` gets
+                (`own` of the chunk, entries of its frames) as `own`.
             look: whether to look for pixels that cannot be.
 
         Raises:
@@ -81,13 +84,15 @@ class Passes:
             ProcessesError: another process has failed or has ended, or is at another step.
         """
         with together():
-            total = self._run_share(work, shared, add, each, look)
+            total = self._run_share(work, shared, add, each, beside, look)
         if num_processes() == 1:
             return total
         agree_on(shared)
         return self._of_all_processes(total, add, each)
 
-    def _run_share(self, work: Any, shared: Any, add: Callable[[Any, Any], Any], each: Any, look: bool) -> Any:
+    def _run_share(
+        self, work: Any, shared: Any, add: Callable[[Any, Any], Any], each: Any, beside: Any, look: bool
+    ) -> Any:
         """`run` for the frames of this process."""
         with self._going:
             self.num_passes += 1
@@ -109,9 +114,10 @@ class Passes:
                     for number, chunk in enumerate(chunks):
                         place = number % len(self.devices)
                         device, copy = self.devices[place], copies[place]
-                        future = pool.submit(_work_on, work, copy, chunk.own, chunk.counts, device)
+                        own = chunk.own if beside is None else (chunk.own, _entries_of(chunk, beside))
+                        future = pool.submit(_work_on, work, copy, own, chunk.counts, device)
                         pending.append((chunk.start, chunk.num_frames, place, future))
-                        del chunk  # its pixels are held by who works on them, and no longer
+                        del chunk, own  # its pixels are held by who works on them, and no longer
                         # Threads that ask for a program that is not there yet would all compile it.
                         most = self._num_threads if work in self._compiled else 0
                         self._compiled.add(work)
@@ -155,6 +161,12 @@ class Passes:
 def _work_on(work: Any, shared: Any, own: Any, counts: np.ndarray, device: jax.Device) -> tuple[Any, Any]:
     sums, found = work(shared, *jax.device_put((own, counts), device))
     return jax.block_until_ready(sums), jax.device_get(found)
+
+
+def _entries_of(chunk: Chunk, arrays: Any) -> Any:
+    """Those of a chunk's frames, filled up as these are."""
+    numbers = chunk.start + np.arange(len(chunk.counts)) % chunk.num_frames
+    return jax.tree.map(lambda array: array[numbers], arrays)
 
 
 def _brought_to(device: jax.Device, sums: Any) -> Any:

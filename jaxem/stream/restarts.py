@@ -6,7 +6,6 @@ Source: ``docs/stream.md``.
 from __future__ import annotations
 
 import math
-import sys
 from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
@@ -21,16 +20,26 @@ from jaxem.ops.trees import entry
 from jaxem.ops.validation import as_key
 from jaxem.ops.windows import Shape
 from jaxem.runtime.arguments import as_count, as_template_shape
-from jaxem.runtime.checkpoint import Checkpointer
+from jaxem.runtime.checkpoint import Checkpointer, PartOfWork
 from jaxem.runtime.compilation import jit
 from jaxem.runtime.processes import from_first, together
 from jaxem.search.arguments import as_task
+from jaxem.search.choosing import best_run
 from jaxem.search.parallel import fit_restarts_parallel
 from jaxem.search.progress import Progress
 from jaxem.search.restarts import DEFAULT_SEARCH, Restarts, keep_fit_to_all
 from jaxem.search.strategy import Search
 from jaxem.search.structure import Structure
-from jaxem.search.subsampling import AUTO, as_sample, draw_numbers, options_on_all, start_on_all, usual_size
+from jaxem.search.subsampling import (
+    AUTO,
+    as_sample,
+    draw_numbers,
+    options_on_all,
+    stands_out,
+    start_on_all,
+    sufficient_size,
+    usual_size,
+)
 from jaxem.solvers.options import EMOptions
 from jaxem.solvers.result import Fit
 from jaxem.solvers.schedule import annealing, as_schedule
@@ -49,6 +58,7 @@ def fit_restarts(
     template_shape: Shape,
     *,
     sample: int | str | None = AUTO,
+    largest_sample: int | None = None,
     num_restarts: int | None = None,
     hard: bool = False,
     prior_smoothing: Any = 0.0,
@@ -77,7 +87,10 @@ def fit_restarts(
         key: random key; it draws the sample, too.
         source: the frames, as for `jaxem.stream.fit`.
         template_shape: (h, w).
-        sample: how many frames are searched, drawn at random; "auto" for as many as a search needs, None for all.
+        sample: how many frames are searched, drawn at random; "auto" for as many as a search needs, and twice as many
+            where what was found hardly stands out of noise; None for all.
+        largest_sample: at most so many are searched, since they are in memory; by default what half a billion pixels
+            are. Of less than three times a sample all are, if that is not more.
         num_restarts: as for `jaxem.fit_restarts_parallel`, like all up to `init`.
         hard: hard EM.
         prior_smoothing: pseudo-counts.
@@ -121,21 +134,8 @@ def fit_restarts(
     key, stream, devices = as_key(key), as_stream(source, weights, frame_weights), as_devices(devices)
     num_templates = as_count("num_templates", num_templates, at_least=1)
     template_shape = as_template_shape(template_shape, stream.image_shape)
-    size = _as_size(sample, stream, template_shape, num_templates, absent)
-    numbers = np.asarray(draw_numbers(key, stream.num_images, stream.frame_weights, size))
-    with together():
-        frames = read_sample(stream, numbers, FRAMES_BETWEEN)
-    what: Any = {
-        "num_templates": num_templates,
-        "absent": absent,
-        "support": support,
-        "boundary": boundary,
-        "weights": frames.shared_weights if frames.weights is None else frames.weights,
-        "frame_weights": frames.frame_weights,
-        "transforms": transforms,
-        "fixed": fixed,
-        "init": init,
-    }
+    most = _as_largest(largest_sample, stream)
+    size = _first_size(sample, most, stream, template_shape, num_templates, absent)
     how: Any = {
         "hard": hard,
         "prior_smoothing": prior_smoothing,
@@ -143,21 +143,42 @@ def fit_restarts(
         "tolerance": tolerance,
         "batch_size": batch_size,
     }
-    watching: Any = {"callback": callback, "progress": progress, "checkpointer": checkpointer}
-    with together():
-        found = fit_restarts_parallel(
-            key,
-            frames.pixels,
-            template_shape,
-            num_restarts=num_restarts,
-            num_threads=num_threads,
-            search=search,
-            sample=None,
-            **how,
-            **what,
-            **watching,
-        )
-    found = from_first(found)
+    checkpointer = checkpointer or Checkpointer()
+    watching: Any = {"callback": callback, "progress": progress}
+    while True:
+        numbers = np.asarray(draw_numbers(key, stream.num_images, stream.frame_weights, size))
+        with together():
+            frames = read_sample(stream, numbers, FRAMES_BETWEEN)
+        what: Any = {
+            "num_templates": num_templates,
+            "absent": absent,
+            "support": support,
+            "boundary": boundary,
+            "weights": frames.shared_weights if frames.weights is None else frames.weights,
+            "frame_weights": frames.frame_weights,
+            "transforms": transforms,
+            "fixed": fixed,
+            "init": init,
+        }
+        with together():
+            found = fit_restarts_parallel(
+                key,
+                frames.pixels,
+                template_shape,
+                num_restarts=num_restarts,
+                num_threads=num_threads,
+                search=search,
+                sample=None,
+                **how,
+                **what,
+                **watching,
+                checkpointer=PartOfWork(checkpointer, f"{size} "),
+            )
+        found = from_first(found)
+        may_grow = sample == AUTO and search is not None and 2 * size <= min(most, stream.num_images)
+        if not may_grow or stands_out(found.diagnostics.contrast, found.best.params, size):
+            break
+        size *= 2
     if len(numbers) == stream.num_images:
         return found
     _, structure, options = as_task(frames.pixels, template_shape, **how, **what)
@@ -165,18 +186,37 @@ def fit_restarts(
     start = from_first(entry(start_on_all(found.best.params, structure).params, 0))
     schedule = as_schedule(annealing(0, prior_steps=PRIOR_STEPS), stream.dtype)
     options = options_on_all(streamed_options(options, stream, batch_size))
-    best, workspace = fit_from(stream, start, options, schedule, devices=devices, **watching)
+    best, workspace = fit_from(
+        stream,
+        start,
+        options,
+        schedule,
+        devices=devices,
+        **watching,
+        checkpointer=checkpointer,
+        start=int(best_run(found.runs)),
+    )
     return _kept(found, numbers, best, workspace, stream, structure, options)
 
 
-def _as_size(sample: Any, stream: FrameStream, template_shape: Shape, num_templates: int, absent: bool) -> int:
+def _as_largest(largest_sample: Any, stream: FrameStream) -> int:
+    if largest_sample is None:
+        return max(1, MOST_PIXELS_AT_ONCE // math.prod(stream.source.shape[1:]))
+    return as_count("largest_sample", largest_sample, at_least=1)
+
+
+def _first_size(
+    sample: Any, most: int, stream: FrameStream, template_shape: Shape, num_templates: int, absent: bool
+) -> int:
+    """How many frames to search at first."""
     size, num_images, frame_weights = as_sample(sample), stream.num_images, stream.frame_weights
     counted = num_images if frame_weights is None else int(np.count_nonzero(frame_weights))
     if size == AUTO:
         what = template_shape, math.prod(stream.source.shape[3:]), num_templates, absent
         size = usual_size(counted, *what)
-        if size is None and math.prod(stream.source.shape) > MOST_PIXELS_AT_ONCE:
-            size = usual_size(sys.maxsize, *what)
+        if size is None and num_images > most:
+            size = sufficient_size(*what)
+        size = size if size is None else min(size, most)
     return size if isinstance(size, int) and size < counted else num_images
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import mmap
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol, runtime_checkable
@@ -16,6 +15,7 @@ from jaxem.model.frames import Frames, as_pixel_weights
 from jaxem.ops.validation import as_weights, count_bad_pixels, expect_shape, floating
 from jaxem.ops.windows import Shape
 from jaxem.runtime.errors import ArgumentTypeError, ArgumentValueError
+from jaxem.runtime.mapping import give_back
 
 # How many bytes of pixels are read and worked on at a time: enough that starting costs nothing beside them, and little
 # where each of many cores has some.
@@ -60,19 +60,8 @@ class SlicedSource:
         if not isinstance(self.array, np.memmap):
             return some
         copy = np.array(some)
-        _give_back(self.array, some)
+        give_back(some)
         return copy
-
-
-def _give_back(whole: np.memmap, some: np.ndarray) -> None:
-    """Tell the system that pages of a mapped file need not stay: they would count as memory of this process."""
-    file = getattr(whole, "_mmap", None)
-    if not (isinstance(file, mmap.mmap) and whole.mode in ("r", "r+") and hasattr(mmap, "MADV_DONTNEED")):
-        return  # what is changed in private copies of pages would be lost
-    first = some.ctypes.data - np.frombuffer(file, np.uint8).ctypes.data
-    begin = first - first % mmap.PAGESIZE
-    if some.size and some.flags.c_contiguous and 0 <= begin < len(file):
-        file.madvise(mmap.MADV_DONTNEED, begin, min(first + some.nbytes, len(file)) - begin)
 
 
 class Chunk(NamedTuple):

@@ -59,12 +59,14 @@ class StreamedEM:
         options: those of `fit`.
         schedule: steps before the iterations.
         has_iterations: whether there are any after those.
+        start: number of the starting point that the run belongs to.
     """
 
     passes: Passes
     options: EMOptions
     schedule: Schedule | None = None
     has_iterations: bool = True
+    start: int = 0
 
     def run(
         self, executor: Executor, reporter: Reporter, workspace: Workspace, params: Params, stage: str
@@ -82,7 +84,7 @@ class StreamedEM:
 
         def told(state: StreamedState) -> None:
             num_images, ended = self.passes.stream.num_images, not self._is_running(workspace, state)
-            reporter.tell(stage, 0, stage, state.em, ended=ended, num_images=num_images)
+            reporter.tell(stage, self.start, stage, state.em, ended=ended, num_images=num_images)
 
         task = Task(
             name=stage,

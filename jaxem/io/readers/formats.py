@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -14,7 +14,7 @@ from jaxem.io.readers.mrc import open_mrc
 from jaxem.io.readers.numpy_files import open_npy, open_npz
 from jaxem.io.readers.pictures import FORMS, PicturesSource, open_picture
 from jaxem.io.readers.pnm import MAGIC as PNM_MAGIC
-from jaxem.io.readers.source import FramesError, Source, reading, regular_size
+from jaxem.io.readers.source import FramesError, Guarded, Source, reading, regular_size
 from jaxem.io.readers.tiff import open_tiff
 from jaxem.io.readers.video import open_video
 from jaxem.io.readers.zarr_store import is_zarr, open_zarr
@@ -123,22 +123,29 @@ def open_source(path: Path, name: str | None, *, whole_grey: bool, nan_missing: 
         The frames, of which nothing has been read yet but what the file says of them.
 
     Raises:
-        FramesError: not readable, damaged, or in no form that is known; also for what happens inside the block.
+        FramesError: not readable, damaged, or in no form that is known; also where the frames are read.
     """
     form = "zarr" if path.is_dir() else recognise(path)
     opener, complaint, *_, has_names = FORMATS[form]
     if name is not None and not has_names:
         raise FramesError(f"{path} holds no arrays with names; leave out ::{name}.")
     options = {"video": {"whole_grey": whole_grey}, "image": {"nan_missing": nan_missing}}.get(form, {})
-    with reading(path, complaint), opener(path, name, **options) as source:
-        yield source
+    opened = ExitStack()
+    with reading(path, complaint):
+        source = opened.enter_context(opener(path, name, **options))
+    try:
+        yield Guarded(source, path, complaint)
+    finally:
+        with reading(path, complaint):
+            opened.close()
 
 
 @contextmanager
 def open_files(files: Sequence[Path], *, nan_missing: bool = False) -> Iterator[Source]:
     """Open image files of one frame each; the same errors."""
     with reading(files[0], COMPLAINT):
-        yield FolderSource(files, nan_missing)
+        source = FolderSource(files, nan_missing)
+    yield source
 
 
 def recognise(path: Path) -> str:

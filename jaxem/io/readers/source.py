@@ -6,6 +6,7 @@ allocated, opens no other file than the one that was named, and never unpickles.
 
 from __future__ import annotations
 
+import functools
 import importlib
 import logging
 import math
@@ -171,13 +172,38 @@ def reading(path: Path, complaint: str) -> Iterator[None]:
     except FramesError:
         raise
     except MemoryError as error:
-        raise FramesError(f"{path} needs more memory than there is; choose fewer frames or crop them.") from error
+        raise _too_large(path) from error
     except Exception as error:  # decoders raise whatever they like
         reason = one_line(str(error), LONGEST_REASON).rstrip(".") or type(error).__name__
         raise FramesError(f"{path} {complaint.format(reason)}") from error
     finally:
         for logger, (propagate, handlers) in zip(loggers, before, strict=True):
             logger.propagate, logger.handlers = propagate, handlers
+
+
+class Guarded:
+    """A source whose decoder is other people's: see `reading`, which is for their mistakes and not for the caller's.
+
+    Args:
+        source: the source.
+        path: its file.
+        complaint: what is said of it.
+    """
+
+    def __init__(self, source: Any, path: Path, complaint: str) -> None:
+        self._source, self._path, self._complaint = source, path, complaint
+
+    def __getattr__(self, name: str) -> Any:
+        value = getattr(self._source, name)
+        if not callable(value):
+            return value
+
+        @functools.wraps(value)
+        def guarded(*arguments: Any) -> Any:
+            with reading(self._path, self._complaint):
+                return value(*arguments)
+
+        return guarded
 
 
 def library(name: str, path: Path) -> Any:
@@ -229,6 +255,18 @@ def check_memory(path: Path, needed: int) -> None:
             f"{path}: these frames need {bytes_in_words(needed)} of memory, too much of the "
             f"{bytes_in_words(available)} that are free; choose fewer of them or crop them."
         )
+
+
+def room_for(path: Path, shape: tuple[int, ...], dtype: np.dtype[Any]) -> np.ndarray:
+    """An array for these frames, if there is room."""
+    try:
+        return np.empty(shape, dtype)
+    except MemoryError as error:
+        raise _too_large(path) from error
+
+
+def _too_large(path: Path) -> FramesError:
+    return FramesError(f"{path} needs more memory than there is; choose fewer frames or crop them.")
 
 
 def not_finite(pixels: np.ndarray) -> str:

@@ -1,0 +1,241 @@
+"""Frames that a person has chosen, with what was observed of them: in memory, or a few at a time. Imports no JAX."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from jaxem.cli.display import Display
+from jaxem.cli.frame_files import expect_there
+from jaxem.cli.masks import ReadsFrames, open_mask, read_mask
+from jaxem.cli.requests import FrameChoice
+from jaxem.cli.text import describe_observed
+from jaxem.io.frames import FramesError, OpenedFrames, Part, open_frames, part_of, read_all
+from jaxem.runtime.errors import ArgumentValueError
+
+DEFAULT_GREY = "luma"
+
+
+class Observed(NamedTuple):
+    """The frames that were asked for, and what was observed of them.
+
+    =======  ==============================  ================================================================
+    field    shape                           meaning
+    =======  ==============================  ================================================================
+    images   (K, H, W) or (K, H, W, C)       pixel values
+    weights  (H, W), (K, H, W), or None      one where a pixel was observed, zero where not; None: everywhere
+    part     `Part`                          which part of the file they are
+    =======  ==============================  ================================================================
+    """
+
+    images: np.ndarray
+    weights: np.ndarray | None
+    part: Part
+
+    def frame(self, number: int) -> np.ndarray:
+        """One of the frames, NaN where it was not observed."""
+        weights = self.weights
+        return _seen_alone(self.images[number], weights if weights is None or weights.ndim == 2 else weights[number])
+
+
+class OpenedObserved:
+    """The frames that were asked for, not yet read.
+
+    Args:
+        frames: as the file holds them.
+        choice: of the person.
+        files: closed when they are.
+    """
+
+    def __init__(self, frames: OpenedFrames, choice: FrameChoice, files: ExitStack) -> None:
+        self.frames, self.choice, self._files = frames, choice, files
+
+    def read(self) -> Observed:
+        """All of them, in memory.
+
+        Raises:
+            FramesError: they cannot be used.
+            FileError, ArgumentValueError: the mask cannot be used.
+        """
+        images = read_all(self.frames)
+        mask = None if self.choice.mask is None else read_mask(self.choice.mask, self.frames, len(images))
+        seen = _seen(images, mask, self.has_missing)
+        return _observed(part_of(self.frames, images), seen, self.choice)
+
+    def stream(self) -> ObservedStream:
+        """The same, to be read a few at a time while the files are open."""
+        mask = None if self.choice.mask is None else open_mask(self.choice.mask, self.frames, self._files)
+        return ObservedStream(self.frames, mask, self.has_missing, self.choice)
+
+    @property
+    def has_missing(self) -> bool:
+        """Whether NaN is a pixel that was not observed."""
+        return self.choice.nan_missing and self.frames.dtype.kind == "f"
+
+
+class ObservedStream:
+    """Frames to be read a few at a time, and which of their pixels were observed, as `jaxem.stream` takes them.
+
+    Args:
+        frames: as the file holds them.
+        mask: of all frames (H, W), a source of those of each, or None.
+        has_missing: whether NaN is a pixel that was not observed.
+        choice: of the person.
+
+    Attributes:
+        source: of the pixels.
+        weights: those of all frames (H, W), a source of those of each, or None.
+    """
+
+    def __init__(
+        self, frames: OpenedFrames, mask: np.ndarray | ReadsFrames | None, has_missing: bool, choice: FrameChoice
+    ) -> None:
+        self.frames, self.choice, self.source = frames, choice, _LastRead(frames)
+        self.weights: Any = None
+        if has_missing or not (mask is None or isinstance(mask, np.ndarray)):
+            self.weights = _SeenSource(self.source, mask, has_missing)
+        elif mask is not None and not mask.any():
+            raise nothing_left(choice)
+        elif mask is not None and not mask.all():
+            self.weights = mask.astype(np.float32)
+
+    def frame(self, number: int) -> np.ndarray:
+        """One of the frames, NaN where it was not observed."""
+        weights = self.weights
+        if weights is not None and not isinstance(weights, np.ndarray):
+            weights = weights.read(number, number + 1)[0]
+        return _seen_alone(self.source.read(number, number + 1)[0], weights)
+
+    def some(self, images: np.ndarray, weights: np.ndarray | None, numbers: Sequence[int]) -> Observed:
+        """Some of the frames that were read, and what was observed of them, with their numbers among all.
+
+        Raises:
+            FramesError, ArgumentValueError: there is nothing in them.
+        """
+        part, names = part_of(self.frames, images), self.frames.names
+        part = part._replace(
+            numbers=[self.frames.numbers[number] for number in numbers],
+            names=None if names is None else tuple(names[number] for number in numbers),
+        )
+        return _observed(part, None if weights is None else weights > 0, self.choice)
+
+
+class _LastRead:
+    """Frames of which those that were read last are kept, for whoever wants to know what was observed of them."""
+
+    def __init__(self, frames: OpenedFrames) -> None:
+        self.frames, self.shape, self.dtype = frames, frames.shape, frames.dtype
+        self._last: tuple[tuple[int, int], np.ndarray] | None = None
+
+    def read(self, start: int, stop: int) -> np.ndarray:
+        if self._last is None or self._last[0] != (start, stop):
+            self._last = (start, stop), self.frames.read(start, stop)
+        return self._last[1]
+
+
+class _SeenSource:
+    """Which pixels of each frame were observed."""
+
+    def __init__(self, frames: _LastRead, mask: np.ndarray | ReadsFrames | None, has_missing: bool) -> None:
+        self.frames, self.mask, self.has_missing = frames, mask, has_missing
+        self.shape, self.dtype = frames.shape[:3], np.dtype(bool)
+
+    def read(self, start: int, stop: int) -> np.ndarray:
+        mask = self.mask if self.mask is None or isinstance(self.mask, np.ndarray) else self.mask.read(start, stop)
+        seen = _seen(self.frames.read(start, stop), mask, self.has_missing)
+        return np.broadcast_to(np.bool_(True) if seen is None else seen, (stop - start, *self.shape[1:]))
+
+
+@contextmanager
+def open_observed(choice: FrameChoice) -> Iterator[OpenedObserved]:
+    """The frames that were asked for, and what of them the mask and missing numbers leave.
+
+    Raises:
+        FramesError: the files cannot be used, or a choice cannot be met.
+        FileError: there is no mask.
+    """
+    if choice.mask is not None:
+        expect_there(choice.mask, "mask")
+    with ExitStack() as files:
+        frames = files.enter_context(
+            open_frames(
+                choice.path,
+                crop=choice.crop,
+                frames=choice.frames,
+                every=choice.every,
+                grey=choice.grey or DEFAULT_GREY,
+                colour=choice.colour,
+                channel=choice.channel,
+                nan_missing=choice.nan_missing,
+            )
+        )
+        yield OpenedObserved(frames, choice, files)
+
+
+def read_observed(choice: FrameChoice) -> Observed:
+    """The same, all of them in memory.
+
+    Raises:
+        FramesError: the files cannot be used, or a choice cannot be met.
+        FileError, ArgumentValueError: the mask cannot be used.
+    """
+    with open_observed(choice) as opened:
+        return opened.read()
+
+
+def expect_several(num_images: int, choice: FrameChoice) -> None:
+    """Refuse a frame that is alone.
+
+    Raises:
+        FramesError: it is.
+    """
+    if num_images == 1:
+        raise FramesError(
+            f"{choice.source} is one frame alone, in which nothing tells the template from the background; give "
+            f"several, in which it is at different places."
+        )
+
+
+def note_frames(observed: Observed, choice: FrameChoice, display: Display) -> None:
+    """What was read, and how."""
+    images, weights, part = observed
+    words = describe_observed(images, weights, choice.source)
+    notes = list(part.notes)
+    lines = [words, *(f"note: {note}" for note in notes)]
+    display.note("frames", *lines, shape=list(images.shape), dtype=str(images.dtype), notes=notes)
+
+
+def nothing_left(choice: FrameChoice) -> FramesError | ArgumentValueError:
+    """What is said where nothing was observed."""
+    if choice.mask is None:
+        return FramesError(f"{choice.source} holds nothing but NaN.")
+    return ArgumentValueError("mask", f"must leave some pixels, but {choice.mask} leaves none of the frames'.")
+
+
+def _seen(images: np.ndarray, mask: np.ndarray | None, has_missing: bool) -> np.ndarray | None:
+    """Which pixels were observed, (H, W) or (K, H, W); None: all of them."""
+    if not has_missing or images.dtype.kind != "f":
+        return mask
+    there = ~np.isnan(images)
+    there = there.all(axis=-1) if there.ndim == 4 else there
+    return there if mask is None else there & mask
+
+
+def _observed(part: Part, seen: np.ndarray | None, choice: FrameChoice) -> Observed:
+    if seen is None or seen.all():
+        return Observed(part.images, None, part)
+    if not seen.any():
+        raise nothing_left(choice)
+    if seen.ndim == 3 and (seen == seen[:1]).all():
+        seen = seen[0]
+    return Observed(part.images, seen.astype(np.float32), part)
+
+
+def _seen_alone(frame: np.ndarray, weights: np.ndarray | None) -> np.ndarray:
+    if weights is None:
+        return frame
+    seen = weights > 0
+    return np.where(seen[..., None] if frame.ndim == 3 else seen, frame, np.nan)
