@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import importlib.util
-import json
 import sys
 import threading
+import zlib
 from collections.abc import Mapping
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -46,10 +46,9 @@ from jaxem.cli.memory import fit_memory
 from jaxem.cli.model_options import files_of, model_options
 from jaxem.cli.observed import Observed, expect_several, note_frames, open_observed
 from jaxem.cli.odd_data import Looked
-from jaxem.cli.outputs import check_folder
-from jaxem.cli.parameters import spelling
+from jaxem.cli.outputs import about_frames, check_folder
 from jaxem.cli.requests import FitRequest, FrameChoice, Reporting, Together
-from jaxem.cli.streaming import RECORDED, InPasses, choose_sample
+from jaxem.cli.streaming import RECORDED, InPasses, Sample, choose_sample
 from jaxem.cli.tables import write_positions
 from jaxem.cli.text import InterruptedRunError
 from jaxem.io.results import save
@@ -58,10 +57,10 @@ from jaxem.ops.validation import as_number
 from jaxem.runtime.arguments import as_count, as_seed, as_template_shape
 from jaxem.runtime.checkpoint import Checkpointer, PartOfWork
 from jaxem.runtime.compilation_cache import cache_compiled_programs
-from jaxem.runtime.errors import ArgumentValueError
+from jaxem.runtime.errors import ProcessesError
 from jaxem.runtime.files import output_folder
 from jaxem.runtime.interruption import heard
-from jaxem.runtime.processes import num_processes
+from jaxem.runtime.processes import agree, from_first, is_first, num_processes, part, together
 from jaxem.runtime.resources import available_memory
 from jaxem.runtime.text import listed
 from jaxem.search.choosing import best_run
@@ -82,7 +81,7 @@ def fit(
     *,
     overwrite: bool = False,
     memory: int | None = None,
-    together: Together | None = None,
+    others: Together | None = None,
 ) -> int:
     """Fit the frames that were chosen: in memory, or, where they are more than that holds, in passes over their file.
 
@@ -93,16 +92,15 @@ def fit(
         reporting: how to show it, and how to survive.
         overwrite: whether results may be replaced.
         memory: bytes that may be used; by default what is free.
-        together: with which other processes.
+        others: processes to share the frames with, which are read a few at a time then.
     """
-    reporting = meet(together, reporting)
-    if num_processes() > 1:
-        raise ArgumentValueError("distributed", "shares out frames that are read a few at a time, which these are not.")
-    check_folder(out, RESULT_FILES, overwrite or reporting.resume)
-    check_numbers(request)
-    for argument, path in files_of(request):
-        expect_there(path, argument)
-    with ExitStack() as files:
+    reporting = meet(others, reporting)
+    with together(), ExitStack() as files:
+        if is_first():
+            check_folder(out, RESULT_FILES, overwrite or reporting.resume)
+        check_numbers(request)
+        for argument, path in files_of(request):
+            expect_there(path, argument)
         opened = files.enter_context(open_observed(choice))
         shape = opened.frames.shape
         expect_several(shape[0], choice)
@@ -110,12 +108,13 @@ def fit(
         memory = available_memory() if memory is None else memory
         recorded = recorded_fingerprint(reporting)
         fits = fit_memory(shape, opened.frames.dtype) <= memory if recorded is None else RECORDED[0] not in recorded
-        if fits:
+        if fits and num_processes() == 1:
             stack: InMemory | InPasses = InMemory(opened.read(), request, choice)
             files.close()
         else:
             frames = opened.stream()
-            stack = InPasses(frames, choose_sample(frames, request, memory, recorded), request, memory)
+            sample = Sample(*map(int, from_first(np.array(choose_sample(frames, request, memory, recorded)))))
+            stack = InPasses(frames, sample, request, memory)
         return fit_stack(stack, choice, request, out, reporting)
 
 
@@ -132,22 +131,34 @@ def fit_stack(
         import_plots()
         looked = look_before(observed, request, display)
         model = looked.model(model)
-        fingerprint = {} if reporting.checkpoint is None else stack.fingerprint(model)
+        fingerprint = {} if reporting.checkpoint is None and num_processes() == 1 else stack.fingerprint(model)
+        agree(zlib.crc32(repr(fingerprint).encode()))
         checkpointer = open_checkpointer(reporting, fingerprint, display)
+        checkpointer.take_up_first()
         frames = stack.fitted(looked, model)
-        test = start_test(frames) if observed.images.size < FEW_PIXELS and not looked.leaves_out else None
+        is_small = observed.images.size < FEW_PIXELS and is_first()
+        test = start_test(frames) if is_small and not looked.leaves_out else None
         try:
             found = stack.search(display, checkpointer, model)
             again = PartOfWork(checkpointer, "again ")
             looked, found = fit_again(
                 looked, found, request, display, lambda more: stack.search(display, again, model | more)
             )
+        except ProcessesError:
+            checkpointer.write()
+            raise
         except KeyboardInterrupt:
             heard()
+            if not is_first():
+                raise
             fingerprint = fingerprint or stack.fingerprint(model)
             raise save_interrupted(checkpointer, fingerprint, out) from None
         checkpointer.write()
         frames = stack.fitted(looked, looked.model(model), found)
+        if not is_first():
+            frames.assess(found)
+            part()
+            return ExitCode.DONE
         report = write(frames, found, test or start_test(frames, found), out, display)
     return exit_code(report)
 
@@ -247,6 +258,7 @@ def write(frames: FittedFrames, found: Restarts, test: TestRun | None, out: Path
     transforms = as_transforms(best.transforms)
     winner = int(best_run(runs))
     report = frames.assess(found)
+    part()  # others have nothing more to do
     about = about_frames(frames)
     with output_folder(out) as folder:
         save(folder / "result.npz", report, about=about)
@@ -297,22 +309,6 @@ def write(frames: FittedFrames, found: Restarts, test: TestRun | None, out: Path
     display.note("wrote", f"wrote {listed(paths[:-1], len(paths))} and {paths[-1]}", paths=paths)
     display.note("verdict", verdict(report, remarks))
     return report
-
-
-def about_frames(frames: FittedFrames) -> dict[str, Any]:
-    """What the result is of: the frames by number and name, what was left out of them, and what was asked for."""
-    about = {
-        "source": _shown(frames.source),
-        "frame_numbers": np.array(frames.numbers),
-        "excluded": frames.excluded,
-        "options": json.dumps({spelling(name): value for name, value in asdict(frames.request).items()}),
-    }
-    return about if frames.names is None else about | {"frame_names": [_shown(name) for name in frames.names]}
-
-
-def _shown(text: str) -> str:
-    """Names of files may hold what is no text."""
-    return text.encode("utf-8", "backslashreplace").decode()
 
 
 def exit_code(report: Report) -> int:

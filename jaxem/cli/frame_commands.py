@@ -233,8 +233,8 @@ def fit(
         parse_sample(sample),
     )
     reporting = Reporting(quiet, json, checkpoint, resume)
-    together = parse_together(distributed, coordinator, processes, process)
+    others = parse_together(distributed, coordinator, processes, process)
     from jaxem.cli import fitting
 
     at_most = parse_memory(memory)
-    return fitting.fit(choice, request, out, reporting, overwrite=overwrite, memory=at_most, together=together)
+    return fitting.fit(choice, request, out, reporting, overwrite=overwrite, memory=at_most, others=others)

@@ -27,6 +27,7 @@ from jaxem.cli.requests import FitRequest
 from jaxem.cli.text import describe_frames
 from jaxem.runtime.checkpoint import Checkpointer
 from jaxem.runtime.errors import ArgumentValueError
+from jaxem.runtime.processes import num_processes
 from jaxem.runtime.text import bytes_in_words, plural
 from jaxem.search.restarts import Restarts
 from jaxem.search.subsampling import AUTO, draw_numbers, sufficient_size
@@ -137,9 +138,10 @@ def choose_sample(
 
 
 def too_large(frames: ObservedStream, memory: int) -> str:
-    """That frames do not fit into memory, in words."""
+    """That frames do not fit into memory, or are shared out, in words."""
     size = int(np.prod(frames.source.shape)) * frames.source.dtype.itemsize
-    return f"these, {bytes_in_words(size)}, are read a few at a time, since {bytes_in_words(memory)} may be used"
+    why = f"since {bytes_in_words(memory)} may be used" if num_processes() == 1 else f"by {num_processes()} processes"
+    return f"these, {bytes_in_words(size)}, are read a few at a time, {why}"
 
 
 @dataclass(frozen=True)
