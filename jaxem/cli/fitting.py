@@ -17,6 +17,7 @@ import jax
 import numpy as np
 
 from jaxem.assess.assessment import Report
+from jaxem.cli.about import about_frames
 from jaxem.cli.claims import (
     FEW_PIXELS,
     FittedFrames,
@@ -46,7 +47,7 @@ from jaxem.cli.memory import fit_memory
 from jaxem.cli.model_options import files_of, model_options
 from jaxem.cli.observed import Observed, expect_several, note_frames, open_observed
 from jaxem.cli.odd_data import Looked
-from jaxem.cli.outputs import about_frames, check_folder
+from jaxem.cli.outputs import check_folder
 from jaxem.cli.requests import FitRequest, FrameChoice, Reporting, Together
 from jaxem.cli.streaming import RECORDED, InPasses, Sample, choose_sample
 from jaxem.cli.tables import write_positions
