@@ -118,7 +118,7 @@ def choose_sample(
     for argument, asked in (("exclude_odd", request.exclude_odd), ("mask_hot", request.mask_hot)):
         if asked:
             raise ArgumentValueError(argument, f"needs all frames in memory, and {too_large(frames, memory)}.")
-    if recorded is not None:
+    if recorded is not None and RECORDED[0] in recorded:  # else of one process, which held all frames
         return Sample(*(int(recorded[name]) for name in RECORDED))
     count, most = frames.source.shape[0], frames_in_memory(memory, frames.source.shape[1:], frames.source.dtype)
     if most < min(LOOKED_AT * FEWEST_SEARCHED, count):
