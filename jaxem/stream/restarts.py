@@ -27,7 +27,7 @@ from jaxem.search.choosing import best_run
 from jaxem.search.parallel import fit_restarts_parallel
 from jaxem.search.progress import Progress
 from jaxem.search.restarts import DEFAULT_SEARCH, Restarts, keep_fit_to_all
-from jaxem.search.strategy import Search
+from jaxem.search.strategy import Search, release_of_prior
 from jaxem.search.structure import Structure
 from jaxem.search.subsampling import (
     AUTO,
@@ -41,12 +41,11 @@ from jaxem.search.subsampling import (
 )
 from jaxem.solvers.options import EMOptions
 from jaxem.solvers.result import Fit
-from jaxem.solvers.schedule import annealing, as_schedule
+from jaxem.solvers.schedule import as_schedule
 from jaxem.stream.out_of_core import fit_from, streamed_options
 from jaxem.stream.passes import as_devices
 from jaxem.stream.sources import FrameStream, as_stream, read_sample
 
-PRIOR_STEPS = 10  # in which the prior of all frames is learned, of which a sample knows too little
 MOST_PIXELS_AT_ONCE = 2**29  # of more a sample is searched even if it is nearly all of them
 FRAMES_BETWEEN = 8  # read for nothing rather than to begin anew
 
@@ -180,7 +179,7 @@ def fit_restarts(
     _, structure, options = as_task(frames.pixels, template_shape, **how, **what)
     del frames
     start = entry(start_on_all(found.best.params, structure).params, 0)
-    schedule = as_schedule(annealing(0, prior_steps=PRIOR_STEPS), stream.dtype)
+    schedule = as_schedule(release_of_prior(), stream.dtype)
     options = options_on_all(streamed_options(options, stream, batch_size))
     best, workspace = fit_from(
         stream,
