@@ -367,6 +367,11 @@ def modules_after(*arguments):
         (["demo", "--quiet", "--json"], "--quiet and --json exclude each other", {"rich"}),
         (["fit", "x", "--out", "y", "--template-shape", "a", "b"], "must be two whole numbers", {"rich"}),
         (
+            ["fit", "x", "--out", "y", "--template-shape", "4", "5", "--process", "0"],
+            "--process needs --coordinator HOST:PORT",
+            {"rich"},
+        ),
+        (
             ["plot", "x", "--out", "y.png", "--images", "z", "--crop", "1", "2", "3", "d"],
             "four whole numbers",
             {"rich"},

@@ -334,7 +334,7 @@ def test_the_command_line_judges_the_fit_to_all_frames(textured, capfd):
     test = SimpleNamespace(test=SimpleNamespace(p_value=np.nan))
 
     def code(found):
-        return fitting.exit_code(SimpleNamespace(found=found, runs=found.runs, best=found.best, assessment=test))
+        return writing.exit_code(SimpleNamespace(found=found, runs=found.runs, best=found.best, assessment=test))
 
     assert code(found) == 0
     stopped = found.best._replace(status=np.int32(Status.MAX_ITERATIONS))

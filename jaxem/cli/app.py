@@ -1,7 +1,8 @@
 """The command line: which commands there are, exit codes, and errors in one line (extra ``app``).
 
 Exit codes: 0; 1 when this machine computes wrongly; 2 for a user's error, in one line; 3 when no run converged,
-4 when the detection test found nothing (in both cases the best is still written); 130 when interrupted.
+4 when the detection test found nothing (in both cases the best is still written); 5 when another of several processes
+has ended or cannot be reached; 130 when interrupted.
 """
 
 from __future__ import annotations
@@ -17,8 +18,9 @@ from jaxem.cli.commands import COMMANDS
 from jaxem.cli.exit_codes import ExitCode
 from jaxem.cli.parameters import spelling, with_pairs
 from jaxem.cli.text import InterruptedRunError
-from jaxem.runtime.errors import ArgumentError
+from jaxem.runtime.errors import ArgumentError, ProcessesError
 from jaxem.runtime.interruption import heard
+from jaxem.runtime.supervision import last_word
 
 
 def run(arguments: Sequence[str]) -> int:
@@ -37,6 +39,8 @@ def run(arguments: Sequence[str]) -> int:
     except OSError as error:
         problem = f"cannot write what was found to the screen or file given for it: {error.strerror or error}"
         return _end(ExitCode.USERS_ERROR, problem)
+    except ProcessesError as error:
+        return _end(ExitCode.PROCESS_LOST, str(error))
     except InterruptedRunError as interruption:
         return _end(interruption.exit_code, str(interruption))
     except (KeyboardInterrupt, typer.Abort):
@@ -60,7 +64,9 @@ def _command(arguments: Sequence[str]) -> str:
 
 
 def _end(code: int, message: str) -> int:
-    print("jaxem: " + " ".join(message.split()), file=sys.stderr)
+    line = "jaxem: " + " ".join(message.split())
+    if not last_word(line, code):
+        print(line, file=sys.stderr)
     return code
 
 

@@ -13,4 +13,5 @@ class ExitCode(IntEnum):
     USERS_ERROR = 2
     NOTHING_CONVERGED = 3  # all that was found is written
     NOTHING_FOUND = 4  # by the detection test; all the same
+    PROCESS_LOST = 5  # of several that work together another has ended, or cannot be reached
     INTERRUPTED = 130  # as shells say it

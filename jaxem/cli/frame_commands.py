@@ -15,7 +15,9 @@ from jaxem.cli.parameters import (
     ChosenOption,
     ColourOption,
     ContrastOption,
+    CoordinatorOption,
     CropOption,
+    DistributedOption,
     EstimateOption,
     EveryOption,
     ExcludeOption,
@@ -36,6 +38,8 @@ from jaxem.cli.parameters import (
     OutOption,
     OverwriteOption,
     PlainOption,
+    ProcessesOption,
+    ProcessOption,
     QuietOption,
     RestartsOption,
     ResumeOption,
@@ -62,6 +66,7 @@ from jaxem.cli.requests import (
     parse_memory,
     parse_sample,
     parse_shape,
+    parse_together,
 )
 
 
@@ -184,6 +189,10 @@ def fit(
     checkpoint: CheckpointOption = None,
     resume: ResumeOption = False,
     memory: MemoryOption = None,
+    distributed: DistributedOption = False,
+    coordinator: CoordinatorOption = None,
+    processes: ProcessesOption = None,
+    process: ProcessOption = None,
     quiet: QuietOption = False,
     json: JsonOption = False,
 ) -> int:
@@ -192,6 +201,10 @@ def fit(
     Example: jaxem fit frames/ --template-shape 60 40 --out found
 
     Work that must survive: jaxem fit ... --checkpoint saved, and after whatever ended it the same with --resume.
+
+    Several processes, under SLURM or MPI: jaxem fit ... --distributed
+
+    Or each by hand: jaxem fit ... --coordinator node1:4321 --processes 4 --process 0, and so on to 3.
     """
     shape = parse_shape(template_shape)
     choice = choose_frames(
@@ -220,6 +233,9 @@ def fit(
         parse_sample(sample),
     )
     reporting = Reporting(quiet, json, checkpoint, resume)
+    together = parse_together(distributed, coordinator, processes, process)
     from jaxem.cli import fitting
 
-    return fitting.fit(choice, request, out, reporting, overwrite=overwrite, memory=parse_memory(memory))
+    return fitting.fit(
+        choice, request, out, reporting, overwrite=overwrite, memory=parse_memory(memory), together=together
+    )

@@ -296,6 +296,22 @@ CheckpointOption = Annotated[
 ResumeOption = Annotated[
     bool, typer.Option("--resume", help="Go on from what --checkpoint saved; the result is that of one whole run.")
 ]
+DistributedOption = Annotated[
+    bool,
+    typer.Option(
+        "--distributed", help="Share the frames with the other processes that SLURM, MPI or Kubernetes started."
+    ),
+]
+CoordinatorOption = Annotated[
+    str | None,
+    typer.Option(metavar="HOST:PORT", help="Share the frames with other processes, the first of which listens there."),
+]
+ProcessesOption = Annotated[
+    int | None, typer.Option(metavar="N", parser=whole, help="With --coordinator: how many processes there are.")
+]
+ProcessOption = Annotated[
+    int | None, typer.Option(metavar="I", parser=whole, help="With --coordinator: which one this is, counted from 0.")
+]
 QuietOption = Annotated[bool, typer.Option("--quiet", "-q", help="Say nothing but warnings and errors.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="One JSON object a line instead of words.")]
 

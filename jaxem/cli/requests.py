@@ -12,6 +12,7 @@ from jaxem.runtime.errors import ArgumentValueError
 FIXABLE = ("background", "template", "prior", "noise_scale", "absent")  # fields of `Params` that may be given
 NUMBERS = ("noise_scale", "absent")  # of these what may be given as a number
 FRAMES_PER_SECOND = 10.0  # of a video
+MOST_PORTS = 2**16
 
 
 @dataclass(frozen=True)
@@ -102,6 +103,52 @@ class Reporting:
             raise ArgumentValueError("quiet", "and --json exclude each other; choose one.")
         if self.resume and self.checkpoint is None:
             raise ArgumentValueError("resume", "needs --checkpoint DIR, the folder to go on from.")
+
+
+@dataclass(frozen=True)
+class Together:
+    """Processes that work together, of which this is one: as it is told, or as SLURM, MPI or Kubernetes say.
+
+    Raises:
+        ArgumentValueError: what is told is not enough, or cannot be.
+    """
+
+    coordinator: str | None = None  # HOST:PORT of process 0
+    processes: int | None = None
+    process: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.coordinator is None:
+            for argument, value in (("processes", self.processes), ("process", self.process)):
+                if value is not None:
+                    raise ArgumentValueError(argument, "needs --coordinator HOST:PORT, where process 0 can be reached.")
+            return
+        host, _, port = self.coordinator.rpartition(":")
+        if not host or not port.isdecimal() or not 0 < int(port) < MOST_PORTS:
+            problem = f"must be HOST:PORT of process 0, as in node1:4321, but is {self.coordinator!r}."
+            raise ArgumentValueError("coordinator", problem)
+        if self.processes is None or self.process is None:
+            problem = "needs --processes N, how many there are, and --process I, which of them this is, from 0 on."
+            raise ArgumentValueError("coordinator", problem)
+        if self.processes < 1:
+            raise ArgumentValueError("processes", f"must be at least 1, but is {self.processes}.")
+        if not 0 <= self.process < self.processes:
+            problem = f"must be from 0 to {self.processes - 1}, one less than --processes, but is {self.process}."
+            raise ArgumentValueError("process", problem)
+
+
+def parse_together(
+    distributed: bool, coordinator: str | None, processes: int | None, process: int | None
+) -> Together | None:
+    """With which other processes; None for none.
+
+    Raises:
+        ArgumentValueError: two that exclude each other, or as for `Together`.
+    """
+    told = Together(coordinator, processes, process)
+    if distributed and coordinator is not None:
+        raise ArgumentValueError("distributed", "and --coordinator exclude each other; choose one.")
+    return told if distributed or coordinator is not None else None
 
 
 def parse_shape(words: tuple[str, str], argument: str = "template_shape") -> tuple[int, int]:

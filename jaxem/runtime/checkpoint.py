@@ -24,6 +24,7 @@ import numpy as np
 
 from jaxem.runtime.errors import CheckpointError
 from jaxem.runtime.files import write_atomically
+from jaxem.runtime.processes import bytes_from_first, is_first, num_processes
 
 FORMAT = 4
 NAME = re.compile(r"checkpoint-(\d{9})-([0-9a-f]{16})\.npz")
@@ -137,7 +138,21 @@ class Checkpointer:
                 continue
             yield found[0][0], path, header, entries
 
-    def _check_fingerprint(self, header: dict[str, Any], path: Path) -> None:
+    def take_up_first(self) -> None:
+        """Hold what the first of several processes holds, which alone has a folder and reads it; alone, change nothing.
+
+        Raises:
+            CheckpointError: that is of other work than this process is to do.
+            ProcessesError: another process has failed or has ended.
+        """
+        if num_processes() == 1:
+            return
+        data = bytes_from_first(_pack(self.entries, self.fingerprint) if is_first() else b"")
+        if not is_first():
+            header, self.entries = _unpack(data)
+            self._check_fingerprint(header, "what the first process goes on from")
+
+    def _check_fingerprint(self, header: dict[str, Any], path: Path | str) -> None:
         if header.get("format") != FORMAT:
             raise CheckpointError(f"{path} is of another version of jaxem; go on with that, or begin anew.")
         for name, here in self.fingerprint.items():

@@ -7,7 +7,10 @@ import sys
 import time
 from types import FrameType
 
+from jaxem.runtime.supervision import is_watched
+
 SECONDS_UNTIL_ASKED_AGAIN = 2.0
+SECONDS_OF_ONE_REQUEST = 0.3  # in which it may come twice: from the terminal, and from who watches over this process
 SECONDS_BETWEEN_IMPORTS, SECONDS_OF_IMPORTS = 0.05, 10.0  # until a request is made again, and at most
 
 
@@ -21,7 +24,7 @@ class Interruption:
 
     def __init__(self) -> None:
         self.was_asked_for = False
-        self.asked_first = 0.0
+        self.asked_first, self.asked_last = 0.0, -SECONDS_OF_ONE_REQUEST
         signal.signal(signal.SIGTERM, self)
         if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # shells let jobs in the background ignore it
             signal.signal(signal.SIGINT, self)
@@ -31,6 +34,9 @@ class Interruption:
 
     def __call__(self, number: int, frame: FrameType | None) -> None:
         now = time.monotonic()
+        if is_watched() and number != getattr(signal, "SIGALRM", 0) and now - self.asked_last < SECONDS_OF_ONE_REQUEST:
+            return
+        self.asked_last = now
         self.asked_first = self.asked_first if self.was_asked_for else now
         self.was_asked_for = True
         if _is_importing(frame) and now - self.asked_first < SECONDS_OF_IMPORTS and hasattr(signal, "setitimer"):

@@ -22,6 +22,7 @@ from jaxem.model.workspace import ImageTotals, Workspace, total_up
 from jaxem.runtime.checkpoint import Checkpointer
 from jaxem.runtime.compilation import jit
 from jaxem.runtime.executor import Executor, Task
+from jaxem.runtime.processes import agree_on, from_first, together
 from jaxem.search.progress import PLAIN_STAGE, PRIOR_STAGE, Progress, Reporter
 from jaxem.search.progress_bar import watched
 from jaxem.solvers.options import EMOptions, cheapest_batch_size, em_options
@@ -139,7 +140,8 @@ def fit_from(
     """`fit`, where all is checked, from a starting point of that number; and the workspace, with no frame in it."""
     passes = Passes(stream, options.batch_size, devices)
     executor = Executor(1, checkpointer or Checkpointer())
-    with watched(callback, progress) as told:
+    agree_on((params, options, schedule))
+    with together(), watched(callback, progress) as told:
         try:
             return _fit_in_passes(executor, Reporter(told), passes, params, options, schedule, start)
         except BaseException:
@@ -158,7 +160,7 @@ def _fit_in_passes(
 ) -> tuple[Fit, Workspace]:
     """The whole run, as tasks that are watched, saved and taken up again."""
     workspace = executor.run([_centring_task(passes, options)])[0]
-    start = _normalized(params, options.fixed)
+    start = from_first(_normalized(params, options.fixed))
     if schedule is None or not options.hard:
         return StreamedEM(passes, options, schedule, start=number).run(
             executor, reporter, workspace, start, PLAIN_STAGE
@@ -206,7 +208,7 @@ def _centring_task(passes: Passes, options: EMOptions) -> Task:
         name="centring",
         begin=lambda: before,
         has_more=lambda state: not bool(state.is_done),
-        advance=lambda _, __: Centring(centred(stack_moments(passes, options.batch_size)), jnp.bool_(True)),
+        advance=lambda _, __: Centring(from_first(centred(stack_moments(passes, options.batch_size))), jnp.bool_(True)),
         finish=lambda state: state.workspace,
         on_start=lambda _: None,
         on_chunk=lambda _: None,

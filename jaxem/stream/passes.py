@@ -12,7 +12,6 @@ import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import suppress
 from typing import Any
 
 import jax
@@ -20,9 +19,9 @@ import numpy as np
 
 from jaxem.ops.double_word import add_trees
 from jaxem.runtime.compilation import jit
-from jaxem.runtime.errors import ArgumentTypeError, ArgumentValueError, ProcessesError
+from jaxem.runtime.errors import ArgumentTypeError, ArgumentValueError
 from jaxem.runtime.executor import StoppedError
-from jaxem.runtime.processes import agree, fingerprint, gather, gather_entries, own_share
+from jaxem.runtime.processes import agree_on, gather, gather_entries, num_processes, own_share, together
 from jaxem.runtime.read_ahead import ReadAhead
 from jaxem.runtime.resources import available_cores
 from jaxem.stream.sources import Chunk, FrameStream
@@ -45,8 +44,8 @@ class Passes:
 
     def __init__(self, stream: FrameStream, batch_size: int, devices: Sequence[jax.Device]) -> None:
         self.stream, self.devices, self.share = stream, list(devices), own_share(stream.num_images)
-        if stream.num_images < jax.process_count():
-            problem = f"must hold a frame for each of {jax.process_count()} processes, but holds {stream.num_images}."
+        if stream.num_images < num_processes():
+            problem = f"must hold a frame for each of {num_processes()} processes, but holds {stream.num_images}."
             raise ArgumentValueError("source", problem)
         self.chunk_size, self.num_passes = stream.chunk_size(batch_size), 0
         on_cpu = all(device.platform == "cpu" for device in self.devices)
@@ -84,16 +83,11 @@ class Passes:
             Exception: whatever the source raises, and what `FrameStream.chunk` does.
             ProcessesError: another process has failed or has ended, or is at another step.
         """
-        try:
+        with together():
             total = self._run_share(work, shared, add, each, beside, look)
-        except BaseException:
-            if jax.process_count() > 1:
-                with suppress(ProcessesError):
-                    agree(0, has_failed=True)
-            raise
-        if jax.process_count() == 1:
+        if num_processes() == 1:
             return total
-        agree(fingerprint(shared))
+        agree_on(shared)
         return self._of_all_processes(total, add, each)
 
     def _run_share(

@@ -22,6 +22,7 @@ from jaxem.ops.windows import Shape
 from jaxem.runtime.arguments import as_count, as_template_shape
 from jaxem.runtime.checkpoint import Checkpointer, PartOfWork
 from jaxem.runtime.compilation import jit
+from jaxem.runtime.processes import from_first, together
 from jaxem.search.arguments import as_task
 from jaxem.search.choosing import best_run
 from jaxem.search.parallel import fit_restarts_parallel
@@ -145,7 +146,8 @@ def fit_restarts(
     watching: Any = {"callback": callback, "progress": progress}
     while True:
         numbers = np.asarray(draw_numbers(key, stream.num_images, stream.frame_weights, size))
-        frames = read_sample(stream, numbers, FRAMES_BETWEEN)
+        with together():
+            frames = read_sample(stream, numbers, FRAMES_BETWEEN)
         what: Any = {
             "num_templates": num_templates,
             "absent": absent,
@@ -157,19 +159,21 @@ def fit_restarts(
             "fixed": fixed,
             "init": init,
         }
-        found = fit_restarts_parallel(
-            key,
-            frames.pixels,
-            template_shape,
-            num_restarts=num_restarts,
-            num_threads=num_threads,
-            search=search,
-            sample=None,
-            **how,
-            **what,
-            **watching,
-            checkpointer=PartOfWork(checkpointer, f"{size} "),
-        )
+        with together():
+            found = fit_restarts_parallel(
+                key,
+                frames.pixels,
+                template_shape,
+                num_restarts=num_restarts,
+                num_threads=num_threads,
+                search=search,
+                sample=None,
+                **how,
+                **what,
+                **watching,
+                checkpointer=PartOfWork(checkpointer, f"{size} "),
+            )
+        found = from_first(found)
         may_grow = sample == AUTO and search is not None and 2 * size <= min(most, stream.num_images)
         if not may_grow or stands_out(found.diagnostics.contrast, found.best.params, size):
             break
@@ -178,7 +182,7 @@ def fit_restarts(
         return found
     _, structure, options = as_task(frames.pixels, template_shape, **how, **what)
     del frames
-    start = entry(start_on_all(found.best.params, structure).params, 0)
+    start = from_first(entry(start_on_all(found.best.params, structure).params, 0))
     schedule = as_schedule(release_of_prior(), stream.dtype)
     options = options_on_all(streamed_options(options, stream, batch_size))
     best, workspace = fit_from(

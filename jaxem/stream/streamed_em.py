@@ -1,5 +1,6 @@
 """The loop of `solvers.em`, with an E-step that goes through the frames in a pass.
 
+Several processes all go the same way: each makes every step for itself, and then takes what the first one has found.
 Source: ``docs/stream.md``, *Passes*.
 """
 
@@ -21,6 +22,7 @@ from jaxem.model.steps import finalize
 from jaxem.model.workspace import ImageTotals, Workspace
 from jaxem.runtime.compilation import jit
 from jaxem.runtime.executor import Executor, Task
+from jaxem.runtime.processes import from_first
 from jaxem.search.progress import Reporter
 from jaxem.solvers.em import EM, EMState
 from jaxem.solvers.options import EMOptions
@@ -105,7 +107,7 @@ class StreamedEM:
         found = jax.tree.map(
             lambda leaf: jnp.zeros((self.passes.stream.num_images, *leaf.shape[1:]), leaf.dtype), em.expected.best
         )
-        em = em._replace(expected=em.expected._replace(best=found))
+        em = _with_best(from_first(_with_best(em, None)), found)
         return StreamedState(em, workspace.totals, workspace.totals.num_images > 0)
 
     def _is_running(self, workspace: Workspace, state: StreamedState) -> bool:
@@ -122,16 +124,23 @@ class StreamedEM:
     def _step(self, workspace: Workspace, state: StreamedState) -> StreamedState:
         """A step of the loop; the first counts the totals as well, so that nothing is read for them alone."""
         em, totals, options = state.em, state.totals, self.options
-        params, tempered, terms = _propose(workspace._replace(totals=totals), em, self.schedule, options)
+        proposed = _propose(workspace._replace(totals=totals), em, self.schedule, options)
+        params, tempered, terms = from_first(proposed)
         best = jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), em.expected.best)
         work = _sums_of_chunk if bool(state.has_totals) else _sums_and_totals_of_chunk
         sums, counted = self.passes.run(work, (workspace.images, tempered, terms, options), add, best)
         totals = totals if counted is None else counted
         em = _receive(workspace._replace(totals=totals), em, params, sums, best, self.schedule, options)
-        return StreamedState(jax.block_until_ready(em), totals, jnp.bool_(True))
+        em, totals = from_first((_with_best(em, None), totals))
+        return StreamedState(jax.block_until_ready(_with_best(em, best)), totals, jnp.bool_(True))
 
     def _finish(self, workspace: Workspace, state: EMState) -> Fit:
         return _finish(workspace, state, self.options)
+
+
+def _with_best(state: EMState, best: Any) -> EMState:
+    """The state with these hypotheses of the frames, which are many, and the same in all processes."""
+    return state._replace(expected=state.expected._replace(best=best))
 
 
 def _sums_of_chunk(shared: Any, own: Any, counts: jax.Array) -> tuple[tuple[Sums, ImageTotals | None], Hypotheses]:
