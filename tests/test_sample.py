@@ -12,7 +12,7 @@ from test_general_search import truth_of
 
 import jaxem
 from jaxem import Checkpointer, Status
-from jaxem.cli import fitting
+from jaxem.cli import fitting, writing
 from jaxem.cli.progress import Story
 from jaxem.cli.requests import FitRequest, parse_sample
 from jaxem.model.frames import as_frames
