@@ -154,3 +154,32 @@ def test_alone_nothing_is_copied():
     checkpointer = jaxem.Checkpointer()
     checkpointer.take_up_first()
     assert checkpointer.entries == {}
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="there are no forks")
+def test_the_command_shares_frames_out(tmp_path):
+    rng = np.random.default_rng(3)
+    frames = rng.normal(100, 8, (90, 12, 13))
+    for number, (row, column) in enumerate(rng.integers(0, 8, (90, 2))):
+        frames[number, row : row + 5, column : column + 4] += 40
+    np.save(tmp_path / "frames.npy", frames.astype("float32"))
+    command = [sys.executable, "-m", "jaxem", "fit", "frames.npy", "--template-shape", "5", "4", "--sample", "40"]
+    command += ["--no-test", "--plain", "--restarts", "1", "--checkpoint"]
+    environment = os.environ | {"JAX_PLATFORMS": "cpu", "JAX_ENABLE_X64": "0", "XLA_FLAGS": FAST}
+    port, ends = free_port(), []
+    others = ["--coordinator", f"localhost:{port}", "--processes", "2", "--process"]
+    for name, more in (("0", [*others, "0"]), ("1", [*others, "1"]), ("alone", [])):
+        own = [*command, f"{name}-saved", "--out", f"{name}-found", *more]
+        pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+        ends.append(subprocess.Popen(own, cwd=tmp_path, env=environment, **pipes))
+    said = [process.communicate(timeout=600) for process in ends]
+    assert [process.returncode for process in ends] == [0, 0, 0], said
+    assert "are read a few at a time by 2 processes" in said[0][0]
+    assert said[1] == ("", "")
+    assert {path.name for path in tmp_path.iterdir()} == {
+        "frames.npy", "0-saved", "0-found", "alone-saved", "alone-found",
+    }  # fmt: skip
+    shared, alone = (jaxem.load(tmp_path / f"{name}-found" / "result.npz") for name in ("0", "alone"))
+    np.testing.assert_array_equal(shared.best.corners, alone.best.corners)
+    np.testing.assert_allclose(shared.best.params.template, alone.best.params.template, rtol=1e-2)

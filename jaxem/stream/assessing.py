@@ -37,6 +37,7 @@ from jaxem.model.steps import accumulate, finalize
 from jaxem.model.workspace import ImageTotals, total_up, with_own_spectra
 from jaxem.ops.batching import over_batches, unbatch
 from jaxem.runtime.compilation import jit
+from jaxem.runtime.processes import from_first
 from jaxem.search.restarts import Restarts
 from jaxem.solvers.result import Fit
 from jaxem.stream.centring import centred_by, stack_moments
@@ -93,10 +94,10 @@ def assess_fit(
     """
     stream, best = as_stream(source, weights, frame_weights), best_of(found)
     names, shape = as_transforms(best.transforms), stream.source.shape
-    params = as_params(best.params, shape[1:], stream.dtype, names)
+    params = from_first(as_params(best.params, shape[1:], stream.dtype, names))
     size = as_batch_size(batch_size, shape)
     passes = Passes(stream, size + size % 2, as_devices(devices))
-    images, _ = centred_by(stack_moments(passes, size + size % 2), stream.nothing(), stream.num_images)
+    images, _ = from_first(centred_by(stack_moments(passes, size + size % 2), stream.nothing(), stream.num_images))
     options = EvaluationOptions(names, as_fixed(fixed), size + size % 2)
     return assessment_of(evaluate_in_passes(passes, images, params, options), params, test)
 
@@ -162,11 +163,11 @@ def evaluate_in_passes(
         options: what is static.
     """
     stream = passes.stream
-    begin = _begin(images, params, options)
+    begin = from_first(_begin(images, params, options))
     look = partial(_look_at_chunk, options=options)
     of_each = _nothing_for_each(passes, look, begin)
     of_all = passes.run(look, begin, add, of_each)
-    known = _between(begin, of_all, options)
+    known = from_first(_between(begin, of_all, options))
     leave_out = partial(_leave_out_of_chunk, options=options)
     left, edges = _nothing_for_each(passes, leave_out, known, of_each.best)
     variance = passes.run(leave_out, known, add, (left, edges), beside=of_each.best)
