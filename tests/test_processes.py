@@ -175,7 +175,7 @@ def test_the_command_shares_frames_out(tmp_path):
         ends.append(subprocess.Popen(own, cwd=tmp_path, env=environment, **pipes))
     said = [process.communicate(timeout=600) for process in ends]
     assert [process.returncode for process in ends] == [0, 0, 0], said
-    assert "are read a few at a time by 2 processes" in said[0][0]
+    assert "are read a few at a time, by 2 processes" in said[0][0]
     assert said[1] == ("", "")
     assert {path.name for path in tmp_path.iterdir()} == {
         "frames.npy", "0-saved", "0-found", "alone-saved", "alone-found",
