@@ -12,7 +12,7 @@ from test_general_search import truth_of
 
 import jaxem
 from jaxem import Checkpointer, Status
-from jaxem.cli import fitting
+from jaxem.cli import fitting, writing
 from jaxem.cli.progress import Story
 from jaxem.cli.requests import FitRequest, parse_sample
 from jaxem.model.frames import as_frames
@@ -334,7 +334,7 @@ def test_the_command_line_judges_the_fit_to_all_frames(textured, capfd):
     test = SimpleNamespace(test=SimpleNamespace(p_value=np.nan))
 
     def code(found):
-        return fitting.exit_code(SimpleNamespace(found=found, runs=found.runs, best=found.best, assessment=test))
+        return writing.exit_code(SimpleNamespace(found=found, runs=found.runs, best=found.best, assessment=test))
 
     assert code(found) == 0
     stopped = found.best._replace(status=np.int32(Status.MAX_ITERATIONS))

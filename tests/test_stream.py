@@ -13,9 +13,8 @@ import pytest
 from problems import random_params, sample
 
 import jaxem
-from jaxem.model.frames import as_frames, pixel_moments
+from jaxem.model.frames import pixel_moments
 from jaxem.runtime.read_ahead import ReadAhead
-from jaxem.search import subsampling
 from jaxem.stream import centring, passes, restarts, sources
 
 FEW = {"max_iterations": 3, "tolerance": -np.inf}
@@ -415,11 +414,25 @@ def test_a_sample_of_what_counts_is_searched():
     images, start = planted(60)
     frame_weights = np.arange(60) % 3
     key, shape = jax.random.key(5), start.template.shape
-    stream, frames = sources.as_stream(images, None, frame_weights), as_frames(images, None, frame_weights)
+    stream = sources.as_stream(images, None, frame_weights)
     found = jaxem.stream.fit_restarts(key, images, shape, frame_weights=frame_weights, sample=20, num_restarts=1)
     assert (frame_weights[found.sample] > 0).all()
-    np.testing.assert_array_equal(found.sample, subsampling.draw_sample(key, frames, 20)[1])
-    assert restarts._as_size(39, stream, (4, 4), 1, False) == 39
-    assert restarts._as_size(41, stream, (4, 4), 1, False) == 60  # more than count
+    assert len(set(found.sample.tolist())) == 20
+
+    def size(sample, largest, stream, times=4):
+        return tuple(restarts._as_size(sample, largest, times, stream, (4, 4), 1, False))
+
+    assert size(9, None, stream) == (9, 36)
+    assert size(9, 20, stream) == (9, 20)
+    assert size(9, 5, stream) == (9, 9)
+    assert size(9, None, stream, times=1) == (9, 9)
+    assert size(39, None, stream) == (39, 40)  # so many count
+    assert size(41, None, stream)[1] == 40
+    assert size("auto", None, stream) == ("auto", 60)
+    assert size("auto", 30, stream) == ("auto", 30)
     large = sources.as_stream(np.broadcast_to(np.float32(0), (1000, 1024, 1024)))
-    assert restarts._as_size("auto", large, (4, 4), 1, False) == 400  # not all of them, which need 4 GB
+    assert size("auto", None, large) == ("auto", 512)  # not all of them, which need 4 GB
+    many = sources.as_stream(np.broadcast_to(np.float32(0), (10**6, 20, 20)))
+    assert size("auto", None, many) == ("auto", 1600)
+    assert size("auto", 1000, many) == ("auto", 1000)
+    assert size(None, 1000, many) == (None, 10**6)

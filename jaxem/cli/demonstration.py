@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from jaxem.cli import fitting
+from jaxem.cli import fitting, writing
 from jaxem.cli.claims import FittedFrames, start_test
 from jaxem.cli.demo import IMAGE_SHAPE, TEMPLATE_SHAPE, compare_with_truth, demo_frames
 from jaxem.cli.long_running import choose_display
@@ -35,9 +35,9 @@ def run_demo(seed: int, out: Path, reporting: Reporting) -> int:
             look_at(Observed(demo.frames, None, whole), TEMPLATE_SHAPE), request, {}, "the demonstration"
         )
         test = start_test(frames)
-        fitting.import_plots()
+        writing.import_plots()
         found = fitting.search(demo.frames, request, display, Checkpointer())
-        report = fitting.write(frames, found, test, out, display)
+        report = writing.write(frames, frames.assess(found), test, out, display)
         lines = compare_with_truth(demo, found.best.params, np.asarray(found.best.corners))
         display.note("truth", "against the truth:", *(f"  {line}" for line in lines))
-    return fitting.exit_code(report)
+    return writing.exit_code(report)

@@ -188,11 +188,11 @@ def fit(
     channel: ChannelOption = FrameChoice.channel,
     checkpoint: CheckpointOption = None,
     resume: ResumeOption = False,
+    memory: MemoryOption = None,
     distributed: DistributedOption = False,
     coordinator: CoordinatorOption = None,
     processes: ProcessesOption = None,
     process: ProcessOption = None,
-    memory: MemoryOption = None,
     quiet: QuietOption = False,
     json: JsonOption = False,
 ) -> int:
@@ -233,8 +233,9 @@ def fit(
         parse_sample(sample),
     )
     reporting = Reporting(quiet, json, checkpoint, resume)
-    others = parse_together(distributed, coordinator, processes, process)
+    together = parse_together(distributed, coordinator, processes, process)
     from jaxem.cli import fitting
 
-    at_most = parse_memory(memory)
-    return fitting.fit(choice, request, out, reporting, overwrite=overwrite, memory=at_most, others=others)
+    return fitting.fit(
+        choice, request, out, reporting, overwrite=overwrite, memory=parse_memory(memory), together=together
+    )

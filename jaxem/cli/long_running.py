@@ -21,8 +21,8 @@ from jaxem.cli.progress import JsonDisplay, PlainDisplay
 from jaxem.cli.requests import FitRequest, Reporting, Together
 from jaxem.cli.text import InterruptedRunError, warn
 from jaxem.runtime.checkpoint import Checkpointer
-from jaxem.runtime.errors import ArgumentValueError, CheckpointError
-from jaxem.runtime.processes import connect, is_first
+from jaxem.runtime.errors import ArgumentValueError, CheckpointError, ProcessesError
+from jaxem.runtime.processes import agree, connect, gather, is_first
 
 DIGEST_LENGTH = 16  # hexadecimal digits
 AFTERWARDS = ("test",)  # options of what is done with what was found
@@ -81,7 +81,7 @@ def open_checkpointer(reporting: Reporting, fingerprint: dict[str, str], display
     """
     folder = reporting.checkpoint
     if folder is None:
-        return Checkpointer()
+        return Checkpointer(None, fingerprint)
     checkpointer = Checkpointer(folder, fingerprint)
     if not reporting.resume:
         if checkpointer.is_there():
@@ -104,24 +104,41 @@ def recorded_fingerprint(reporting: Reporting) -> dict[str, str] | None:
     return Checkpointer(reporting.checkpoint).recorded()
 
 
-def save_interrupted(checkpointer: Checkpointer, fingerprint: dict[str, str], out: Path) -> InterruptedRunError:
+def save_interrupted(
+    checkpointer: Checkpointer, fingerprint: dict[str, str], out: Path, error: KeyboardInterrupt | ProcessesError
+) -> InterruptedRunError:
     """Save what is done, in the folder of the results if no other was given, and say where.
 
+    Args:
+        checkpointer: what is done.
+        fingerprint: what it is of.
+        out: folder for the results.
+        error: what has ended the work.
+
     Raises:
-        KeyboardInterrupt: there is nothing to save.
+        KeyboardInterrupt, ProcessesError: that error, where there is nothing to save.
     """
+    why, code = "interrupted", ExitCode.INTERRUPTED
+    if isinstance(error, ProcessesError):
+        why, code = str(error).rstrip("."), ExitCode.PROCESS_LOST
     flags = "--resume"
     if checkpointer.folder is None:
         if not checkpointer.entries:
-            raise KeyboardInterrupt
+            raise error
         checkpointer.folder, checkpointer.fingerprint = out / "checkpoint", fingerprint
         flags = f"--checkpoint {checkpointer.folder} --resume"
     try:
         checkpointer.write()
-    except CheckpointError as error:
-        problem = f"interrupted, and what was done could not be saved: {error}"
-        return InterruptedRunError(problem, exit_code=ExitCode.USERS_ERROR)
-    return InterruptedRunError(f"interrupted; what was done is saved in {checkpointer.folder}; go on with {flags}")
+    except CheckpointError as problem:
+        message = f"{why}, and what was done could not be saved: {problem}"
+        return InterruptedRunError(message, exit_code=ExitCode.USERS_ERROR)
+    return InterruptedRunError(f"{why}; what was done is saved in {checkpointer.folder}; go on with {flags}", code)
+
+
+def least_of_all(number: int) -> int:
+    """The least of the numbers that the processes give."""
+    agree(0)
+    return int(min(gather(np.array(number, np.int64))))
 
 
 def _plainly(value: Any) -> str:

@@ -89,9 +89,7 @@ class StreamedFrames(FittedFrames):
         return self.stream.frame(number)
 
     def assess(self, found: Restarts) -> Report:
-        source, weights = self.stream.source, self.stream.weights
-        claims = stream.assess_fit(source, found, weights=weights, fixed=tuple(self.model.get("fixed", ())))
-        return Report(found, jax.device_get(claims))
+        return assess_in_passes(self.stream, found, self.model)
 
     def of_all(self, test: DetectionTest) -> DetectionTest:
         whole: DetectionTest = jax.device_get(nothing_tested(len(self.numbers), test.gains.dtype))
@@ -137,10 +135,18 @@ def choose_sample(
     return Sample(size, min(LOOKED_AT * size, most, count), max(size, most - LOOKED_AT * size))
 
 
+def assess_in_passes(frames: ObservedStream, found: Restarts, model: Mapping[str, Any]) -> Report:
+    """A result with what may be claimed of it without a test."""
+    claims = stream.assess_fit(frames.source, found, weights=frames.weights, fixed=tuple(model.get("fixed", ())))
+    return Report(found, jax.device_get(claims))
+
+
 def too_large(frames: ObservedStream, memory: int) -> str:
-    """That frames do not fit into memory, or are shared out, in words."""
+    """That frames do not fit into memory, in words."""
     size = int(np.prod(frames.source.shape)) * frames.source.dtype.itemsize
-    why = f"since {bytes_in_words(memory)} may be used" if num_processes() == 1 else f"by {num_processes()} processes"
+    why = f"since {bytes_in_words(memory)} may be used"
+    if num_processes() > 1:
+        why = f"by {num_processes()} processes, each of which may use {bytes_in_words(memory)}"
     return f"these, {bytes_in_words(size)}, are read a few at a time, {why}"
 
 

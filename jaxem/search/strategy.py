@@ -152,13 +152,18 @@ def plan_fit_to_all(search: Search, num_images: int, starts: Starts, options: EM
     """
     params = starts.params
     cool = _cool(search, search.annealing_steps_for(num_images, params.template.shape[1:]))
-    release: Any = np.ones(len(RELEASE_SMOOTHING)), np.array(RELEASE_SMOOTHING)
     plan = [
         (StageKind.ANNEAL, 0, annealing(0, prior_steps=0), 0),
         *[(StageKind.RECENTRE, 0, cool, 0)] * search.num_recentrings,
-        (StageKind.CONVERGE, 0, Schedule(*release), 0 if options.hard else options.max_iterations),
+        (StageKind.CONVERGE, 0, release_of_prior(), 0 if options.hard else options.max_iterations),
     ]
     return _stacked(plan, params.noise_scale.dtype)
+
+
+def release_of_prior() -> Schedule:
+    """Steps in which the prior of all images is learned, after one that was uniform."""
+    rows: Any = np.ones(len(RELEASE_SMOOTHING)), np.array(RELEASE_SMOOTHING)
+    return Schedule(*rows)
 
 
 def _cool(search: Search, num_steps: int) -> Schedule:

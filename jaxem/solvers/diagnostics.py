@@ -58,8 +58,8 @@ class Diagnostics(NamedTuple):
     at_noise_floor       () bool     whether the noise is below what the pixels' precision resolves
     unseen               (H, W)      whether no image shows a background pixel: those that the template covers,
                          bool        and those whose weight is zero in all; None: not known
-    num_sample_steps     () int32    E-steps on the sample that was searched; None: all images were
-                         or None
+    num_sample_steps     () int32    E-steps on the sample that was searched, and on what else of a stream was in
+                         or None     memory; None: all images were searched
     ===================  ==========  ==========================================================================
     """
 

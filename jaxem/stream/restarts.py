@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -20,7 +20,7 @@ from jaxem.ops.trees import entry
 from jaxem.ops.validation import as_key
 from jaxem.ops.windows import Shape
 from jaxem.runtime.arguments import as_count, as_template_shape
-from jaxem.runtime.checkpoint import Checkpointer, PartOfWork
+from jaxem.runtime.checkpoint import Checkpointer
 from jaxem.runtime.compilation import jit
 from jaxem.runtime.processes import from_first, together
 from jaxem.search.arguments import as_task
@@ -28,27 +28,27 @@ from jaxem.search.choosing import best_run
 from jaxem.search.parallel import fit_restarts_parallel
 from jaxem.search.progress import Progress
 from jaxem.search.restarts import DEFAULT_SEARCH, Restarts, keep_fit_to_all
-from jaxem.search.strategy import Search
+from jaxem.search.strategy import Search, release_of_prior
 from jaxem.search.structure import Structure
 from jaxem.search.subsampling import (
     AUTO,
+    LEAST_RATIO_AGAIN,
     as_sample,
     draw_numbers,
     options_on_all,
-    stands_out,
     start_on_all,
     sufficient_size,
     usual_size,
 )
 from jaxem.solvers.options import EMOptions
 from jaxem.solvers.result import Fit
-from jaxem.solvers.schedule import annealing, as_schedule
+from jaxem.solvers.schedule import as_schedule
 from jaxem.stream.out_of_core import fit_from, streamed_options
 from jaxem.stream.passes import as_devices
 from jaxem.stream.sources import FrameStream, as_stream, read_sample
 
-PRIOR_STEPS = 10  # in which the prior of all frames is learned, of which a sample knows too little
 MOST_PIXELS_AT_ONCE = 2**29  # of more a sample is searched even if it is nearly all of them
+TIMES_IN_MEMORY = LEAST_RATIO_AGAIN * 2  # so many times the frames that are searched, of which a sample can be doubled
 FRAMES_BETWEEN = 8  # read for nothing rather than to begin anew
 
 
@@ -89,8 +89,8 @@ def fit_restarts(
         template_shape: (h, w).
         sample: how many frames are searched, drawn at random; "auto" for as many as a search needs, and twice as many
             where what was found hardly stands out of noise; None for all.
-        largest_sample: at most so many are searched, since they are in memory; by default what half a billion pixels
-            are. Of less than three times a sample all are, if that is not more.
+        largest_sample: at most so many are in memory; by default what half a billion pixels are. What was found in a
+            sample is fitted to four times as many frames first, if those are no more.
         num_restarts: as for `jaxem.fit_restarts_parallel`, like all up to `init`.
         hard: hard EM.
         prior_smoothing: pseudo-counts.
@@ -134,8 +134,8 @@ def fit_restarts(
     key, stream, devices = as_key(key), as_stream(source, weights, frame_weights), as_devices(devices)
     num_templates = as_count("num_templates", num_templates, at_least=1)
     template_shape = as_template_shape(template_shape, stream.image_shape)
-    most = _as_largest(largest_sample, stream)
-    size = _first_size(sample, most, stream, template_shape, num_templates, absent)
+    times = 1 if search is None else TIMES_IN_MEMORY
+    size = _as_size(sample, largest_sample, times, stream, template_shape, num_templates, absent)
     how: Any = {
         "hard": hard,
         "prior_smoothing": prior_smoothing,
@@ -143,12 +143,10 @@ def fit_restarts(
         "tolerance": tolerance,
         "batch_size": batch_size,
     }
-    checkpointer = checkpointer or Checkpointer()
-    watching: Any = {"callback": callback, "progress": progress}
-    while True:
-        numbers = np.asarray(draw_numbers(key, stream.num_images, stream.frame_weights, size))
-        with together():
-            frames = read_sample(stream, numbers, FRAMES_BETWEEN)
+    watching: Any = {"callback": callback, "progress": progress, "checkpointer": checkpointer or Checkpointer()}
+    numbers = np.asarray(draw_numbers(key, stream.num_images, stream.frame_weights, size.in_memory))
+    with together():
+        frames = read_sample(stream, numbers, FRAMES_BETWEEN)
         what: Any = {
             "num_templates": num_templates,
             "absent": absent,
@@ -160,31 +158,25 @@ def fit_restarts(
             "fixed": fixed,
             "init": init,
         }
-        with together():
-            found = fit_restarts_parallel(
-                key,
-                frames.pixels,
-                template_shape,
-                num_restarts=num_restarts,
-                num_threads=num_threads,
-                search=search,
-                sample=None,
-                **how,
-                **what,
-                **watching,
-                checkpointer=PartOfWork(checkpointer, f"{size} "),
-            )
-        found = from_first(found)
-        may_grow = sample == AUTO and search is not None and 2 * size <= min(most, stream.num_images)
-        if not may_grow or stands_out(found.diagnostics.contrast, found.best.params, size):
-            break
-        size *= 2
+        found = fit_restarts_parallel(
+            key,
+            frames.pixels,
+            template_shape,
+            num_restarts=num_restarts,
+            num_threads=num_threads,
+            search=search,
+            sample=size.searched,
+            **how,
+            **what,
+            **watching,
+        )
+    found = from_first(found)
     if len(numbers) == stream.num_images:
         return found
     _, structure, options = as_task(frames.pixels, template_shape, **how, **what)
     del frames
     start = from_first(entry(start_on_all(found.best.params, structure).params, 0))
-    schedule = as_schedule(annealing(0, prior_steps=PRIOR_STEPS), stream.dtype)
+    schedule = as_schedule(release_of_prior(), stream.dtype)
     options = options_on_all(streamed_options(options, stream, batch_size))
     best, workspace = fit_from(
         stream,
@@ -193,31 +185,40 @@ def fit_restarts(
         schedule,
         devices=devices,
         **watching,
-        checkpointer=checkpointer,
         start=int(best_run(found.runs)),
     )
+    if found.sample is not None:
+        numbers = numbers[np.asarray(found.sample)]
     return _kept(found, numbers, best, workspace, stream, structure, options)
 
 
-def _as_largest(largest_sample: Any, stream: FrameStream) -> int:
-    if largest_sample is None:
-        return max(1, MOST_PIXELS_AT_ONCE // math.prod(stream.source.shape[1:]))
-    return as_count("largest_sample", largest_sample, at_least=1)
+class _Size(NamedTuple):
+    """How many frames are searched, as `fit_restarts_parallel` takes it, and how many are in memory."""
+
+    searched: int | str | None
+    in_memory: int
 
 
-def _first_size(
-    sample: Any, most: int, stream: FrameStream, template_shape: Shape, num_templates: int, absent: bool
-) -> int:
-    """How many frames to search at first."""
-    size, num_images, frame_weights = as_sample(sample), stream.num_images, stream.frame_weights
+def _as_size(
+    sample: Any, largest: Any, times: int, stream: FrameStream, template_shape: Shape, num_templates: int, absent: bool
+) -> _Size:
+    """What is found in a sample is fitted to several times as many frames first, which tell whether to search more of
+    them, and whether the template is off by a pixel.
+    """
+    sample, num_images, frame_weights = as_sample(sample), stream.num_images, stream.frame_weights
+    if largest is None:
+        largest = max(1, MOST_PIXELS_AT_ONCE // math.prod(stream.source.shape[1:]))
+    largest = as_count("largest_sample", largest, at_least=1)
     counted = num_images if frame_weights is None else int(np.count_nonzero(frame_weights))
-    if size == AUTO:
-        what = template_shape, math.prod(stream.source.shape[3:]), num_templates, absent
-        size = usual_size(counted, *what)
-        if size is None and num_images > most:
-            size = sufficient_size(*what)
-        size = size if size is None else min(size, most)
-    return size if isinstance(size, int) and size < counted else num_images
+    if sample is None:
+        return _Size(None, num_images)
+    if isinstance(sample, int):
+        return _Size(sample, min(max(sample, min(times * sample, largest)), counted))
+    what = template_shape, math.prod(stream.source.shape[3:]), num_templates, absent
+    size = usual_size(counted, *what)
+    if size is None and num_images <= largest:
+        return _Size(AUTO, num_images)
+    return _Size(AUTO, min(times * sufficient_size(*what), largest, counted))
 
 
 def _kept(
@@ -230,6 +231,9 @@ def _kept(
     options: EMOptions,
 ) -> Restarts:
     """What was found in the sample, with the fit of all frames in place of its best; how runs compare, it tells."""
+    if found.diagnostics.num_sample_steps is not None:  # of the sample, and of the frames in memory
+        num_steps = found.diagnostics.num_sample_steps + found.diagnostics.num_steps
+        found = found._replace(diagnostics=found.diagnostics._replace(num_steps=num_steps, num_sample_steps=None))
     counts: Any = stream.frame_weights
     frames = workspace.images.frames._replace(frame_weights=counts)
     workspace = workspace._replace(images=workspace.images._replace(frames=frames))
