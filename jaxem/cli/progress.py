@@ -112,7 +112,8 @@ class Story:
         self.best_annealed, self.trials_told = -math.inf, False
         self.num_ended = None if self.num_ended is None else Counter()
         if progress.stage in (ALL_STAGE, PRIOR_STAGE, *ENDING_STAGES):  # a search begins with other stages
-            return [f"fitting all {count} frames"]
+            whole = f"all {count}" if count == self.num_images else f"{count} of {self.num_images}"
+            return [f"fitting {whole} frames"]
         why = "" if before is None or before > count else "what was found hardly stands out of noise; "
         return [f"{why}searching in {count} of {self.num_images} frames"]
 
