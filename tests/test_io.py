@@ -5,8 +5,10 @@ import pickle
 import subprocess
 import sys
 import warnings
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 
 import av
 import h5py
@@ -775,6 +777,15 @@ def test_errors_of_whoever_reads_are_not_taken_for_damage(tmp_path, write):
 
     with pytest.warns(UserWarning, match=r"^of the reader$"), pytest.raises(ValueError, match=r"^of the reader$"):
         read()
+
+
+def test_frames_are_counted_where_the_length_is_a_claim(tmp_path):
+    with open_frames(in_npy(tmp_path, GREY8), frames=(1, None), every=2) as opened:
+        assert opened.counted() is opened
+        claim = SimpleNamespace(shape=(100, *GREY8.shape[1:]), dtype=GREY8.dtype, count=lambda: 8)
+        claimed = replace(opened, source=claim, taken=range(1, 100, 2), numbers=range(1, 100, 2), total=100)
+        found = claimed.counted()
+        assert (found.shape[0], list(found.numbers), found.total) == (4, [1, 3, 5, 7], 8)
 
 
 def test_a_missing_library_is_named(tmp_path, monkeypatch):

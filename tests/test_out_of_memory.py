@@ -11,6 +11,7 @@ from jaxem.cli import fitting, memory
 from jaxem.cli.app import run
 from jaxem.cli.exit_codes import ExitCode
 from jaxem.runtime.checkpoint import Checkpointer
+from jaxem.search import parallel, subsampling
 
 COUNT, HEIGHT, WIDTH = 260, 14, 15
 SHAPE = ("--template-shape", "5", "4")
@@ -34,7 +35,7 @@ def stack(tmp_path_factory):
 def small(monkeypatch):
     """Of memory the frames alone count, and they are read some thirty at a time."""
     monkeypatch.setattr(memory, "BASE_BYTES", 0)
-    monkeypatch.setattr(memory, "STREAM_BYTES", 0)
+    monkeypatch.setattr(memory, "CHUNK_COPIES", 0)
     monkeypatch.setattr("jaxem.stream.sources.CHUNK_BYTES", 32 * HEIGHT * WIDTH * 4)
 
 
@@ -118,6 +119,22 @@ def test_a_folder_in_colour_with_one_mask(stack, tmp_path):
     assert passes[0][7]["name"] == "7.png"
 
 
+def test_where_more_is_searched_more_is_tested(stack, tmp_path, capfd, monkeypatch):
+    """The test that few frames are given before the search is of no more use then."""
+    monkeypatch.setattr(subsampling, "FEWEST_IMAGES", 30)
+    monkeypatch.setattr(subsampling, "IMAGES_PER_PIXEL", 0)
+    monkeypatch.setattr(parallel, "stands_out", lambda *_: False)
+    options = ["--restarts", "1", "--out", str(tmp_path / "out"), *enough_for(170)]
+    assert run(["fit", str(stack), *SHAPE, *options]) == ExitCode.DONE
+    text = capfd.readouterr().out
+    assert "30 of them are searched, 60 looked at and tested" in text
+    assert "searching in 30 of 260 frames" in text
+    assert "what was found hardly stands out of noise; searching in 110 of 260 frames" in text
+    with np.load(tmp_path / "out" / "result.npz") as result:
+        assert (result["assessment.test.parts"] >= 0).sum() == 108  # in quarters
+        assert result["assessment.test.p_value"] < 0.01
+
+
 def test_what_was_begun_in_passes_goes_on_in_passes(stack, tmp_path, capfd, monkeypatch):
     """Memory that has become free meanwhile makes no other work of it."""
     options = ["fit", str(stack), *SHAPE, "--no-test", "--restarts", "1", "--checkpoint", str(tmp_path / "saved")]
@@ -138,7 +155,7 @@ def test_what_was_begun_in_passes_goes_on_in_passes(stack, tmp_path, capfd, monk
     assert run([*options, "--resume", "--out", str(tmp_path / "out")]) == ExitCode.DONE
     text = capfd.readouterr().out
     assert "going on from" in text
-    assert "are read a few at a time" in text
+    assert "note: these, 54.6 kB, are read a few at a time, as before; 80 of them" in text
     assert "searching" not in text
     assert run([*whole[:-4], *enough_for(170), "--out", str(tmp_path / "undisturbed")]) == ExitCode.DONE
     tables = [(tmp_path / name / "positions.csv").read_text() for name in ("out", "undisturbed")]

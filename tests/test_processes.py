@@ -165,7 +165,7 @@ def test_the_command_shares_frames_out(tmp_path):
         frames[number, row : row + 5, column : column + 4] += 40
     np.save(tmp_path / "frames.npy", frames.astype("float32"))
     command = [sys.executable, "-m", "jaxem", "fit", "frames.npy", "--template-shape", "5", "4", "--sample", "40"]
-    command += ["--no-test", "--plain", "--restarts", "1", "--checkpoint"]
+    command += ["--plain", "--restarts", "1", "--checkpoint"]
     environment = os.environ | {"JAX_PLATFORMS": "cpu", "JAX_ENABLE_X64": "0", "XLA_FLAGS": FAST}
     port, ends = free_port(), []
     others = ["--coordinator", f"localhost:{port}", "--processes", "2", "--process"]

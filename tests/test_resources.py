@@ -31,6 +31,8 @@ def test_the_limit_of_a_group_counts_less_what_cannot_be_given_back(tmp_path: Pa
     group(root / "job", memory__max=5000, memory__current=3000, memory__stat="anon 1\ninactive_file 500\nshmem 3")
     group(root / "job/step", memory__max="max", memory__current=10, memory__stat="inactive_file 0")
     assert of_groups(tmp_path, "0::/job/step\n") == [2500]
+    group(root / "job/step", memory__high=100)
+    assert of_groups(tmp_path, "0::/job/step\n") == [90, 2500]
 
 
 def test_groups_of_the_first_version_are_known_by_their_controller(tmp_path: Path) -> None:

@@ -26,8 +26,8 @@ from jaxem.cli.frame_files import expect_there
 from jaxem.cli.long_running import (
     choose_display,
     fingerprint_of,
-    least_of_all,
     meet,
+    memory_of_each,
     open_checkpointer,
     recorded_fingerprint,
     save_interrupted,
@@ -38,8 +38,8 @@ from jaxem.cli.observed import Observed, expect_several, note_frames, open_obser
 from jaxem.cli.odd_data import Looked
 from jaxem.cli.outputs import check_folder
 from jaxem.cli.requests import FitRequest, FrameChoice, Reporting, Together
-from jaxem.cli.streaming import RECORDED, InPasses, Sample, assess_in_passes, choose_sample
-from jaxem.cli.writing import RESULT_FILES, exit_code, import_plots, write
+from jaxem.cli.streaming import NOTHING_CHOSEN, RECORDED, InPasses, Sample, assess_in_passes, choose_sample
+from jaxem.cli.writing import RESULT_FILES, exit_code, has_converged, import_plots, write
 from jaxem.ops.validation import as_number
 from jaxem.runtime import processes
 from jaxem.runtime.arguments import as_count, as_seed, as_template_shape
@@ -47,11 +47,10 @@ from jaxem.runtime.checkpoint import Checkpointer, PartOfWork
 from jaxem.runtime.compilation_cache import cache_compiled_programs
 from jaxem.runtime.errors import ProcessesError
 from jaxem.runtime.interruption import heard
-from jaxem.runtime.resources import available_memory
+from jaxem.runtime.resources import return_chunks
 from jaxem.search.parallel import fit_restarts_parallel
 from jaxem.search.restarts import Restarts
 from jaxem.search.subsampling import as_sample
-from jaxem.solvers.result import Status
 
 MOST_RESTARTS, MOST_ITERATIONS = 10**5, 10**6
 
@@ -87,19 +86,24 @@ def fit(
                 expect_there(path, argument)
             opened = files.enter_context(open_observed(choice))
             shape = opened.frames.shape
-            expect_several(shape[0], choice)
+            expect_several(shape[0], choice, processes.num_processes())
             as_template_shape(request.template_shape, shape[1:3])
             recorded = recorded_fingerprint(reporting)
-        memory = least_of_all(available_memory() if memory is None else memory)
-        fits = fit_memory(shape, opened.frames.dtype) <= memory if recorded is None else RECORDED[0] not in recorded
+        memory = memory_of_each(memory)
+        fits = fit_memory(shape, opened.frames.dtype, has_weights=opened.may_have_weights) <= memory
+        fits = fits if recorded is None else RECORDED[0] not in recorded
         if fits and processes.num_processes() == 1:
             stack: InMemory | InPasses = InMemory(opened.read(), request, choice)
             files.close()
         else:
+            sample = NOTHING_CHOSEN
             with processes.together():
                 frames = opened.stream()
-                sample = choose_sample(frames, request, memory, recorded)
-            stack = InPasses(frames, Sample(*map(int, processes.from_first(np.array(sample)))), request, memory)
+                if processes.is_first():
+                    sample = choose_sample(frames, request, memory, recorded)
+            sample = Sample(*map(int, processes.from_first(np.array(sample))))
+            return_chunks()
+            stack = InPasses(frames, sample, request, memory if recorded is None else None)
         return fit_stack(stack, choice, request, out, reporting)
 
 
@@ -122,7 +126,8 @@ def fit_stack(
             is_kept = reporting.checkpoint is not None or processes.num_processes() > 1
             fingerprint = stack.fingerprint(model) if is_kept else {}
             checkpointer = open_checkpointer(reporting, fingerprint, display)
-        checkpointer.take_up_first()
+        with processes.together():
+            checkpointer.take_up_first()
         if looked is None:
             return help_first(stack, checkpointer, model, display)
         frames = stack.fitted(looked, model)
@@ -135,11 +140,13 @@ def fit_stack(
             )
             frames = stack.fitted(looked, looked.model(model), found)
             checkpointer.write()
-            test = test or start_test(frames, found)
+            if test is None or len(observed.images) != len(frames.images):  # more were searched than it was begun with
+                test = start_test(frames, found)
             report = frames.assess(found)
             processes.part()
         except (KeyboardInterrupt, ProcessesError) as error:
-            heard()
+            if isinstance(error, KeyboardInterrupt):
+                heard()
             fingerprint = fingerprint or stack.fingerprint(model)
             raise save_interrupted(checkpointer, fingerprint, out, error) from None
         report = write(frames, report, test, out, display)
@@ -152,9 +159,9 @@ def help_first(
     """Do the share of a process that is not the first, which writes what was found."""
     assert isinstance(stack, InPasses)
     found = stack.search(display, checkpointer, model)
-    assess_in_passes(stack.stream, found, model)
+    report = assess_in_passes(stack.stream, found, model)
     processes.part()
-    return ExitCode.DONE if found.best.status == Status.CONVERGED else ExitCode.NOTHING_CONVERGED
+    return ExitCode.DONE if has_converged(report) else ExitCode.NOTHING_CONVERGED
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import os
+import socket
 import sys
+import zlib
 from collections.abc import Mapping
 from dataclasses import fields
 from pathlib import Path
@@ -23,6 +25,7 @@ from jaxem.cli.text import InterruptedRunError, warn
 from jaxem.runtime.checkpoint import Checkpointer
 from jaxem.runtime.errors import ArgumentValueError, CheckpointError, ProcessesError
 from jaxem.runtime.processes import agree, connect, gather, is_first
+from jaxem.runtime.resources import available_memory
 
 DIGEST_LENGTH = 16  # hexadecimal digits
 AFTERWARDS = ("test",)  # options of what is done with what was found
@@ -135,10 +138,17 @@ def save_interrupted(
     return InterruptedRunError(f"{why}; what was done is saved in {checkpointer.folder}; go on with {flags}", code)
 
 
-def least_of_all(number: int) -> int:
-    """The least of the numbers that the processes give."""
+def memory_of_each(memory: int | None) -> int:
+    """Bytes that each process may use, the same for all: what was told, or its part of what is free.
+
+    Args:
+        memory: that each was told it may use, or None.
+    """
     agree(0)
-    return int(min(gather(np.array(number, np.int64))))
+    host = zlib.crc32(socket.gethostname().encode())
+    there = sum(int(other) == host for other in gather(np.array(host, np.int64)))
+    own = available_memory() // there if memory is None else memory
+    return int(min(gather(np.array(own, np.int64))))
 
 
 def _plainly(value: Any) -> str:

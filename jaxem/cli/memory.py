@@ -8,33 +8,46 @@ from typing import Any
 
 import numpy as np
 
+from jaxem.runtime.resources import CHUNK_BYTES, CHUNKS_AHEAD, available_cores
+
 # Measured by ``bench/forecast.py``: Python, JAX and the compiled programs, and how often the stack is held in the
 # precision of the fit, beside its own bytes.
 BASE_BYTES, STACK_COPIES = 440e6, 2.0
-# Of frames that are read a few at a time: those that are read, worked on and waiting.
-STREAM_BYTES = 200e6
+# Of frames that are read a few at a time, how often what each core works on and what is read ahead is held.
+CHUNK_COPIES = 3.0
+WEIGHT_BYTES = 9.0  # of a pixel whose weight is its own: whether it was observed, its weight, and a copy of that
 # Of images while they are drawn: templates pasted, noise, and their sum.
 DRAWING_BYTES_PER_PIXEL = 20
 TRUE = ("y", "yes", "t", "true", "on", "1")  # as JAX reads it from the environment
 
 
-def fit_memory(shape: tuple[int, ...], dtype: np.dtype[Any]) -> float:
-    """Peak of the process of ``jaxem fit`` with frames (K, H, W) or (K, H, W, C) in memory, bytes."""
-    return BASE_BYTES + math.prod(shape) * _bytes_of_pixel(dtype)
+def fit_memory(shape: tuple[int, ...], dtype: np.dtype[Any], *, has_weights: bool = False) -> float:
+    """Peak of the process of ``jaxem fit`` with frames in memory, bytes.
+
+    Args:
+        shape: (K, H, W) or (K, H, W, C).
+        dtype: of the pixels.
+        has_weights: whether each frame has weights of its own.
+    """
+    return BASE_BYTES + shape[0] * _bytes_of_frame(shape[1:], dtype, has_weights)
 
 
-def frames_in_memory(memory: float, shape: tuple[int, ...], dtype: np.dtype[Any]) -> int:
+def frames_in_memory(memory: float, shape: tuple[int, ...], dtype: np.dtype[Any], *, has_weights: bool = False) -> int:
     """How many frames (H, W) or (H, W, C) may be in memory, where others are read a few at a time beside them."""
-    return max(0, int((memory - BASE_BYTES - STREAM_BYTES) / (math.prod(shape) * _bytes_of_pixel(dtype))))
+    of_one = _bytes_of_frame(shape, dtype, has_weights)
+    of_two = 2 * math.prod(shape) * _fit_itemsize(dtype)  # which share a transform
+    chunks = CHUNK_COPIES * (available_cores() + CHUNKS_AHEAD) * max(CHUNK_BYTES, of_two)
+    return max(0, int((memory - BASE_BYTES - chunks) / of_one))
+
+
+def _bytes_of_frame(shape: tuple[int, ...], dtype: np.dtype[Any], has_weights: bool) -> float:
+    weights = WEIGHT_BYTES * math.prod(shape[:2]) if has_weights else 0
+    return math.prod(shape) * (dtype.itemsize + STACK_COPIES * _fit_itemsize(dtype)) + weights
 
 
 def drawing_memory(num_images: int, image_shape: tuple[int, ...]) -> int:
     """What drawing so many images takes, bytes."""
     return DRAWING_BYTES_PER_PIXEL * num_images * math.prod(image_shape)
-
-
-def _bytes_of_pixel(dtype: np.dtype[Any]) -> float:
-    return dtype.itemsize + STACK_COPIES * _fit_itemsize(dtype)
 
 
 def _fit_itemsize(dtype: np.dtype[Any]) -> int:

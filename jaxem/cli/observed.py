@@ -67,8 +67,14 @@ class OpenedObserved:
 
     def stream(self) -> ObservedStream:
         """The same, to be read a few at a time while the files are open."""
-        mask = None if self.choice.mask is None else open_mask(self.choice.mask, self.frames, self._files)
-        return ObservedStream(self.frames, mask, self.has_missing, self.choice)
+        frames = self.frames.counted()
+        mask = None if self.choice.mask is None else open_mask(self.choice.mask, frames, self._files)
+        return ObservedStream(frames, mask, self.has_missing, self.choice)
+
+    @property
+    def may_have_weights(self) -> bool:
+        """Whether each frame may have weights of its own."""
+        return self.has_missing or self.choice.mask is not None
 
     @property
     def has_missing(self) -> bool:
@@ -131,9 +137,10 @@ class _LastRead:
         self._last: tuple[tuple[int, int], np.ndarray] | None = None
 
     def read(self, start: int, stop: int) -> np.ndarray:
-        if self._last is None or self._last[0] != (start, stop):
-            self._last = (start, stop), self.frames.read(start, stop)
-        return self._last[1]
+        last = self._last
+        if last is None or last[0] != (start, stop):
+            self._last = last = (start, stop), self.frames.read(start, stop)
+        return last[1]
 
 
 class _SeenSource:
@@ -186,12 +193,14 @@ def read_observed(choice: FrameChoice) -> Observed:
         return opened.read()
 
 
-def expect_several(num_images: int, choice: FrameChoice) -> None:
-    """Refuse a frame that is alone.
+def expect_several(num_images: int, choice: FrameChoice, num_processes: int = 1) -> None:
+    """Refuse a frame that is alone, or fewer than there are processes.
 
     Raises:
-        FramesError: it is.
+        FramesError: it is, or they are.
     """
+    if num_images < num_processes:
+        raise FramesError(f"{choice.source} holds {num_images} frames, too few for {num_processes} processes.")
     if num_images == 1:
         raise FramesError(
             f"{choice.source} is one frame alone, in which nothing tells the template from the background; give "

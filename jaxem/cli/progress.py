@@ -6,7 +6,8 @@ words; numbers that are not finite are null. The events and their other keys:
 ========= ==============================================================================================================
 event     keys
 ========= ==============================================================================================================
-frames    shape, [K, H, W]; dtype; notes, sentences on how the files were read. Not of ``jaxem demo``
+frames    shape, [K, H, W]; dtype; notes, sentences on how the files were read; where they are read in passes, searched
+          and in_memory, numbers of frames. Not of ``jaxem demo``
 odd       remarks, each with code, grade, text and effect, on frames and pixels; of ``jaxem fit``, before the search
 residuals the same on what the model leaves, before a second search
 left out  frames, numbers of those that `--exclude-odd` leaves out

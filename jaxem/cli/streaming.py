@@ -6,6 +6,7 @@ is assessed.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -30,14 +31,14 @@ from jaxem.runtime.errors import ArgumentValueError
 from jaxem.runtime.processes import num_processes
 from jaxem.runtime.text import bytes_in_words, plural
 from jaxem.search.restarts import Restarts
-from jaxem.search.subsampling import AUTO, draw_numbers, sufficient_size
-from jaxem.stream.restarts import FRAMES_BETWEEN
+from jaxem.search.subsampling import LEAST_RATIO, draw_numbers, sufficient_size
+from jaxem.stream.restarts import FRAMES_BETWEEN, MOST_PIXELS_AT_ONCE, TIMES_IN_MEMORY
 from jaxem.stream.sources import as_stream, read_sample
 
 FEWEST_SEARCHED = 16  # frames, of which a search can make anything
 LOOKED_AT = 2  # times as many frames as are searched: each half of them is tested with what the other half tells
 # What checkpoints call the fields of `Sample`.
-RECORDED = ("number of frames searched", "number of frames in memory", "number of frames searched at most")
+RECORDED = ("number of frames searched", "number of frames in memory", "number of frames in a search")
 
 
 class Sample(NamedTuple):
@@ -47,8 +48,8 @@ class Sample(NamedTuple):
     field      meaning
     =========  ====================================================================================
     searched   number of frames that are searched first
-    in_memory  those and as many more, to look at and to test
-    largest    how many are searched at most, where what was found hardly stands out of noise
+    in_memory  number of frames to look at and to test
+    largest    number of frames that a search may have in memory, to fit them or to search more of them
     =========  ====================================================================================
     """
 
@@ -59,6 +60,9 @@ class Sample(NamedTuple):
     def facts(self) -> dict[str, str]:
         """What checkpoints keep, since how much memory is free changes."""
         return dict(zip(RECORDED, map(str, self), strict=True))
+
+
+NOTHING_CHOSEN = Sample(0, 0, 0)
 
 
 @dataclass(frozen=True)
@@ -113,26 +117,33 @@ def choose_sample(
     Raises:
         ArgumentValueError: there is too little room, or something was asked for that takes all frames.
     """
-    for argument, asked in (("exclude_odd", request.exclude_odd), ("mask_hot", request.mask_hot)):
-        if asked:
+    for argument, is_asked in (("exclude_odd", request.exclude_odd), ("mask_hot", request.mask_hot)):
+        if is_asked:
             raise ArgumentValueError(argument, f"needs all frames in memory, and {too_large(frames, memory)}.")
     if recorded is not None and RECORDED[0] in recorded:  # else of one process, which held all frames
         return Sample(*(int(recorded[name]) for name in RECORDED))
-    count, most = frames.source.shape[0], frames_in_memory(memory, frames.source.shape[1:], frames.source.dtype)
+    count, shape = frames.source.shape[0], frames.source.shape[1:]
+    has_weights = not (frames.weights is None or isinstance(frames.weights, np.ndarray))
+    most = frames_in_memory(memory, shape, frames.source.dtype, has_weights=has_weights)
     if most < min(LOOKED_AT * FEWEST_SEARCHED, count):
         needed = f"{LOOKED_AT * FEWEST_SEARCHED} frames at least must fit into memory, with what JAX itself takes"
         raise ArgumentValueError("memory", f"of {bytes_in_words(memory)} is too little: {needed}.")
-    size = as_searched(request)
-    if size is None:
+    asked = as_searched(request)
+    if asked is None:
         raise ArgumentValueError("sample", f"of all frames needs them in memory, and {too_large(frames, memory)}.")
-    if size == AUTO:
-        channels = int(np.prod(frames.source.shape[3:]))
-        size = sufficient_size(request.template_shape, channels, request.num_templates, request.absent)
-        size = min(size, most // LOOKED_AT)
-    assert isinstance(size, int)
-    if size > most:
-        raise ArgumentValueError("sample", f"of {plural(size, 'frame')} is more than memory holds, {most}.")
-    return Sample(size, min(LOOKED_AT * size, most, count), max(size, most - LOOKED_AT * size))
+    if isinstance(asked, int):
+        if asked > most:
+            raise ArgumentValueError("sample", f"of {plural(asked, 'frame')} is more than memory holds, {most}.")
+        size = min(asked, count)
+        return Sample(size, min(LOOKED_AT * size, most, count), max(size, most - LOOKED_AT * size))
+    wanted = sufficient_size(request.template_shape, math.prod(shape[2:]), request.num_templates, request.absent)
+    size = min(wanted, most // LOOKED_AT, count)
+    # Of several processes each holds so many, so that they have passes to share out.
+    at_most = min(most - LOOKED_AT * size, MOST_PIXELS_AT_ONCE // math.prod(shape), count // num_processes())
+    largest = max(size, at_most)
+    in_search = min(TIMES_IN_MEMORY * wanted, largest, count)
+    searched = wanted if in_search >= LEAST_RATIO * wanted else in_search
+    return Sample(searched, min(LOOKED_AT * searched, most, count), largest)
 
 
 def assess_in_passes(frames: ObservedStream, found: Restarts, model: Mapping[str, Any]) -> Report:
@@ -141,12 +152,12 @@ def assess_in_passes(frames: ObservedStream, found: Restarts, model: Mapping[str
     return Report(found, jax.device_get(claims))
 
 
-def too_large(frames: ObservedStream, memory: int) -> str:
-    """That frames do not fit into memory, in words."""
-    size = int(np.prod(frames.source.shape)) * frames.source.dtype.itemsize
-    why = f"since {bytes_in_words(memory)} may be used"
+def too_large(frames: ObservedStream, memory: int | None) -> str:
+    """That frames do not fit into memory, in words; without a memory, that it was so in the checkpoint."""
+    size = math.prod(frames.source.shape) * frames.source.dtype.itemsize
+    why = "as before" if memory is None else f"since {bytes_in_words(memory)} may be used"
     if num_processes() > 1:
-        why = f"by {num_processes()} processes, each of which may use {bytes_in_words(memory)}"
+        why = f"by {num_processes()} processes"
     return f"these, {bytes_in_words(size)}, are read a few at a time, {why}"
 
 
@@ -158,17 +169,17 @@ class InPasses:
         stream: all of them.
         sample: how many of them are in memory.
         request: what was asked for.
-        memory: bytes that may be used.
+        memory: bytes that may be used; None where a checkpoint says how many are in memory.
     """
 
     stream: ObservedStream
     sample: Sample
     request: FitRequest
-    memory: int
+    memory: int | None
 
     @cached_property
     def numbers(self) -> np.ndarray:
-        """Of the frames in memory; those that are searched are among them."""
+        """Of the frames in memory that are looked at."""
         key, count = jax.random.key(self.request.seed), self.stream.source.shape[0]
         return np.asarray(draw_numbers(key, count, None, self.sample.in_memory))
 

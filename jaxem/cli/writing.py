@@ -121,9 +121,14 @@ def _shown(text: str) -> str:
 
 
 def exit_code(report: Report) -> int:
-    # Runs on a sample that converged say nothing of the fit to all frames.
-    ended = report.runs if report.found.sample is None else report.best
-    if not np.any(ended.status == Status.CONVERGED):
+    """With what number the command ends."""
+    if not has_converged(report):
         print("jaxem: no run converged; the best of them was written all the same", file=sys.stderr)
         return ExitCode.NOTHING_CONVERGED
     return ExitCode.NOTHING_FOUND if test_failed(report.assessment) else ExitCode.DONE
+
+
+def has_converged(report: Report) -> bool:
+    """Whether a run has; runs on a sample that did say nothing of the fit to all frames."""
+    ended = report.runs if report.found.sample is None else report.best
+    return bool(np.any(np.asarray(ended.status) == Status.CONVERGED))

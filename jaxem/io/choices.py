@@ -5,7 +5,7 @@ from __future__ import annotations
 import operator
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -13,6 +13,33 @@ from jaxem.io.readers.folder import FolderSource
 from jaxem.io.readers.formats import FramesError, Source
 from jaxem.io.readers.source import not_finite
 from jaxem.runtime.text import plural
+
+
+class Part(NamedTuple):
+    """Frames that were read, and which part of the file they are.
+
+    =======  ==================================================================
+    field    meaning
+    =======  ==================================================================
+    images   the frames
+    numbers  theirs in the file
+    total    how many frames the file holds
+    rows     of the file's frames those that were taken
+    columns  likewise
+    size     (height, width) of the file's frames
+    names    of the files that hold one frame each, those of these frames
+    notes    what people should be told of how the file was read, sentences
+    =======  ==================================================================
+    """
+
+    images: np.ndarray
+    numbers: Sequence[int]
+    total: int
+    rows: slice
+    columns: slice
+    size: tuple[int, ...]
+    names: tuple[str, ...] | None = None
+    notes: tuple[str, ...] = ()
 
 
 def chosen_range(frames: Sequence[int | None] | None, every: int) -> tuple[int | None, int | None, int]:

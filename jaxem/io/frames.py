@@ -9,14 +9,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
 from jaxem.io.choices import (
+    Part,
     check_numbers,
     check_shape,
     check_some,
@@ -91,33 +92,6 @@ def read_frames(
     ).images
 
 
-class Part(NamedTuple):
-    """Frames that were read, and which part of the file they are.
-
-    =======  ==================================================================
-    field    meaning
-    =======  ==================================================================
-    images   the frames
-    numbers  theirs in the file
-    total    how many frames the file holds
-    rows     of the file's frames those that were taken
-    columns  likewise
-    size     (height, width) of the file's frames
-    names    of the files that hold one frame each, those of these frames
-    notes    what people should be told of how the file was read, sentences
-    =======  ==================================================================
-    """
-
-    images: np.ndarray
-    numbers: Sequence[int]
-    total: int
-    rows: slice
-    columns: slice
-    size: tuple[int, ...]
-    names: tuple[str, ...] | None = None
-    notes: tuple[str, ...] = ()
-
-
 def read_part(path: Paths, **choices: Any) -> Part:
     """`read_frames`, with which part of the file that is."""
     with open_frames(path, **choices) as opened:
@@ -177,6 +151,15 @@ class OpenedFrames:
         along = axis_note(self.source, self.taken)
         grey = colour_note(self.source.shape, self.shape, self.wanted.grey)
         return (*self.source.about.notes, *filter(None, [along, grey]))
+
+    def counted(self) -> OpenedFrames:
+        """The same with as many frames as there really are, where only decoding a video tells."""
+        count = getattr(self.source, "count", None)
+        total = self.source.shape[0] if count is None else count()
+        num = sum(number < total for number in self.taken) if total < self.source.shape[0] else len(self.taken)
+        if num == len(self.taken):
+            return self
+        return replace(self, taken=self.taken[:num], numbers=self.numbers[:num], total=total)
 
     def read(self, start: int, stop: int) -> np.ndarray:
         """Frames `start` to `stop` - 1 of those that are taken, (n, H, W) or (n, H, W, C).

@@ -74,3 +74,7 @@ class OutputError(ArgumentError, OSError):
 
 class ProcessesError(RuntimeError):
     """Processes that should work together cannot, or no longer; says why in one sentence."""
+
+
+class StoppedError(Exception):
+    """Another thread asked to stop."""

@@ -15,6 +15,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxem.runtime.checkpoint import Checkpointer
+from jaxem.runtime.errors import StoppedError
 
 CHUNK_SECONDS = 0.2
 CHUNK_GROWTH = 4  # times as many steps as before, at most
@@ -43,10 +44,6 @@ class Task(NamedTuple):
     finish: Callable[[Any], Any]
     on_start: Callable[[Any | None], None]
     on_chunk: Callable[[Any], None]
-
-
-class StoppedError(Exception):
-    """Another thread asked to stop."""
 
 
 class Executor:

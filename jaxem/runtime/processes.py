@@ -18,7 +18,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxem.runtime.errors import ProcessesError
+from jaxem.runtime.errors import ProcessesError, StoppedError
 from jaxem.runtime.text import one_line
 
 Tree = TypeVar("Tree")
@@ -73,7 +73,8 @@ def part() -> None:
     if num_processes() > 1:
         agree(0)
         _parted = True
-        jax.distributed.shutdown()
+        with suppress(RuntimeError):  # of another that has ended meanwhile; nobody needs it any more
+            jax.distributed.shutdown()
 
 
 def num_processes() -> int:
@@ -191,7 +192,8 @@ def together() -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        if num_processes() > 1 and not isinstance(error, ProcessesError) and not getattr(error, "is_told", False):
+        is_known = isinstance(error, ProcessesError | StoppedError) or getattr(error, "is_told", False)
+        if num_processes() > 1 and not is_known:
             with suppress(AttributeError):
                 error.is_told = True  # type: ignore[attr-defined]
             with suppress(ProcessesError):

@@ -8,7 +8,7 @@ from queue import SimpleQueue
 from types import TracebackType
 from typing import Any, Generic, TypeVar
 
-from jaxem.runtime.executor import StoppedError
+from jaxem.runtime.errors import StoppedError
 
 Item = TypeVar("Item")
 

@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
+# Of frames that do not fit into memory, how many bytes of pixels are read and worked on at a time, enough that starting
+# costs nothing beside them; and how many such chunks are read ahead, with the one being read.
+CHUNK_BYTES, CHUNKS_AHEAD = 2**24, 2
+MMAP_THRESHOLD = -3  # as glibc's malloc.h calls it
 GROUPS = Path("/sys/fs/cgroup")
 # By the version of control groups: the files that tell the limit, what is in use, and what of it can be given back.
 LIMIT_FILES = {1: ("memory.limit_in_bytes", "memory.usage_in_bytes"), 2: ("memory.max", "memory.current")}
+SLOWED = "memory.high"  # from where on a process is slowed down
 RECLAIMABLE = {1: "total_inactive_file", 2: "inactive_file"}
 
 
@@ -70,14 +77,28 @@ def _left_in_group(group: Path, version: int) -> int | None:
     """Bytes; None where there is no limit, or nothing is told."""
     try:
         limit, used = ((group / name).read_text(encoding="ascii").strip() for name in LIMIT_FILES[version])
-        if limit == "max":
+        limits = [limit, (group / SLOWED).read_text(encoding="ascii").strip() if (group / SLOWED).exists() else "max"]
+        if limits == ["max", "max"]:
             return None
+        most = min(int(text) for text in limits if text != "max")
         statistics = dict(
             line.split(" ", 1) for line in (group / "memory.stat").read_text(encoding="ascii").splitlines()
         )
-        return max(0, int(limit) - int(used) + int(statistics.get(RECLAIMABLE[version], 0)))
+        return max(0, most - int(used) + int(statistics.get(RECLAIMABLE[version], 0)))
     except (OSError, ValueError):
         return None
+
+
+def return_chunks() -> None:
+    """Have chunks of frames go back to the system when they are no longer needed, in this process, where it has glibc.
+
+    By itself it learns from the first of them to keep such blocks for later, in as many heaps as there are threads: of
+    a stack of 360 MB in passes on two cores, 1.1 GB in place of 0.7.
+    """
+    if "MALLOC_MMAP_THRESHOLD_" in os.environ:  # somebody knows better
+        return
+    with suppress(OSError, AttributeError, TypeError):
+        ctypes.CDLL(None).mallopt(MMAP_THRESHOLD, CHUNK_BYTES * 3 // 4)
 
 
 def available_cores() -> int:

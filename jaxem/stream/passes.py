@@ -19,14 +19,12 @@ import numpy as np
 
 from jaxem.ops.double_word import add_trees
 from jaxem.runtime.compilation import jit
-from jaxem.runtime.errors import ArgumentTypeError, ArgumentValueError
-from jaxem.runtime.executor import StoppedError
+from jaxem.runtime.errors import ArgumentTypeError, ArgumentValueError, StoppedError
 from jaxem.runtime.processes import agree_on, gather, gather_entries, num_processes, own_share, together
 from jaxem.runtime.read_ahead import ReadAhead
-from jaxem.runtime.resources import available_cores
+from jaxem.runtime.resources import CHUNKS_AHEAD, available_cores
 from jaxem.stream.sources import Chunk, FrameStream
 
-CHUNKS_AHEAD = 2  # read before they are needed, with the one being read
 CHUNKS_ON_DEVICE = 2  # of a device that is no CPU: one is worked on while the next one is brought there
 
 

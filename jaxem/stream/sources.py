@@ -16,10 +16,7 @@ from jaxem.ops.validation import as_weights, count_bad_pixels, expect_shape, flo
 from jaxem.ops.windows import Shape
 from jaxem.runtime.errors import ArgumentTypeError, ArgumentValueError
 from jaxem.runtime.mapping import give_back
-
-# How many bytes of pixels are read and worked on at a time: enough that starting costs nothing beside them, and little
-# where each of many cores has some.
-CHUNK_BYTES = 2**24
+from jaxem.runtime.resources import CHUNK_BYTES
 
 
 @runtime_checkable
