@@ -322,7 +322,7 @@ def no_trial(monkeypatch):
     """An estimate without a trial, which compiles for seconds."""
     told = []
 
-    def estimate_time(images, template_shape, seconds_to_read):
+    def estimate_time(images, template_shape, seconds_to_read, num_images):
         told.append((images.shape, template_shape))
         return Estimate(75.0, 70.0, 30.0, "for a reason")
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from jaxem.cli import fitting, memory
+from jaxem.cli import fitting, inspecting, memory
 from jaxem.cli.app import run
 from jaxem.cli.exit_codes import ExitCode
 from jaxem.runtime.checkpoint import Checkpointer
@@ -155,11 +155,29 @@ def test_what_was_begun_in_passes_goes_on_in_passes(stack, tmp_path, capfd, monk
     assert run([*options, "--resume", "--out", str(tmp_path / "out")]) == ExitCode.DONE
     text = capfd.readouterr().out
     assert "going on from" in text
-    assert "note: these, 54.6 kB, are read a few at a time, as before; 80 of them" in text
+    assert "note: these, 54.6 kB, are read a few at a time, as before; 85 of them" in text
     assert "searching" not in text
     assert run([*whole[:-4], *enough_for(170), "--out", str(tmp_path / "undisturbed")]) == ExitCode.DONE
     tables = [(tmp_path / name / "positions.csv").read_text() for name in ("out", "undisturbed")]
     assert tables[0] == tables[1]
+
+
+def test_info_looks_at_as_many_as_memory_holds(stack, tmp_path, capfd, monkeypatch):
+    frames = np.load(stack).astype(np.float32)
+    frames[:, :3] = np.nan
+    frames[77] = np.nan
+    np.save(tmp_path / "frames.npy", frames)
+    command = ["info", str(tmp_path / "frames.npy"), "--nan-missing"]
+    assert run(command) == ExitCode.DONE
+    whole = capfd.readouterr().out
+    monkeypatch.setattr(inspecting, "available_memory", lambda: frames[:100].nbytes / memory.LOOKED_AT_SHARE + 1)
+    assert run(command) == ExitCode.DONE
+    text = capfd.readouterr().out
+    assert "260 frames of 14 x 15 float32, 218 kB" in text
+    assert "they are more than memory holds; what follows is of 100 of them, evenly spaced\n" in text
+    means = [float(re.search(r"mean (\S+)\n", said)[1]) for said in (whole, text)]
+    assert means[0] != means[1]
+    np.testing.assert_allclose(*means, rtol=0.01)
 
 
 @pytest.mark.parametrize(

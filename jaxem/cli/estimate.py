@@ -74,13 +74,16 @@ class Trial(NamedTuple):
     num_annealing_steps: int
 
 
-def estimate_time(images: np.ndarray, template_shape: Shape, seconds_to_read: float = 0.0) -> Estimate:
+def estimate_time(
+    images: np.ndarray, template_shape: Shape, seconds_to_read: float = 0.0, num_images: int | None = None
+) -> Estimate:
     """Estimate how long ``jaxem fit`` with its usual options will take for these frames.
 
     Args:
-        images: (K, H, W), pixel values.
+        images: (K, H, W), pixel values, or some of them.
         template_shape: (h, w).
-        seconds_to_read: what reading them took.
+        seconds_to_read: what reading all of them takes.
+        num_images: K, if these are not all.
 
     Returns:
         `Estimate`, within a factor of two, if other work leaves the machine as free as it was meanwhile.
@@ -89,13 +92,14 @@ def estimate_time(images: np.ndarray, template_shape: Shape, seconds_to_read: fl
         ValueError, TypeError: shapes that do not fit each other.
     """
     trial = run_trial(images, template_shape)
+    count = len(images) if num_images is None else num_images
     num_steps, reason = expected_steps(trial)
     share = 1.0 if available_cores() == 1 else SIDE_BY_SIDE_SHARE
-    sample = usual_size(len(images), template_shape, math.prod(images.shape[3:]))
+    sample = usual_size(count, template_shape, math.prod(images.shape[3:]))
     passes = share * num_steps
     if sample is not None:
-        passes = passes * sample / len(images) + steps_on_all(trial)
-    seconds_of_steps = passes * trial.seconds_per_step * len(images) / trial.num_images
+        passes = passes * sample / count + steps_on_all(trial)
+    seconds_of_steps = passes * trial.seconds_per_step * count / trial.num_images
     fixed = OVERHEAD_SECONDS + COMPILATION_FACTOR * trial.seconds_compiling
     return Estimate(seconds_to_read + fixed + seconds_of_steps, seconds_of_steps, num_steps, reason)
 

@@ -12,8 +12,8 @@ import numpy as np
 from jaxem.assess.frame_stats import describe_statistics, frame_statistics
 from jaxem.assess.recoverability import Verdict, expect_recovery
 from jaxem.cli.display import Display, lines_or_json
-from jaxem.cli.memory import fit_memory
-from jaxem.cli.observed import read_observed
+from jaxem.cli.memory import fit_memory, frames_to_look_at
+from jaxem.cli.observed import Observed, open_observed
 from jaxem.cli.odd_data import say_what_is_odd
 from jaxem.cli.requests import FrameChoice
 from jaxem.cli.text import describe_frames
@@ -44,19 +44,22 @@ def info(
                 "difference", "needs --template-shape, too: how much contrast suffices depends on the size."
             )
     before = time.monotonic()
-    observed = read_observed(choice)
+    observed, shape = read_or_look(choice)
     images = observed.images
-    seconds_to_read = time.monotonic() - before
+    seconds_to_read = (time.monotonic() - before) * shape[0] / len(images)
     if template_shape is not None:
         as_template_shape(template_shape, images.shape[1:3])
     display = lines_or_json(as_json)
     statistics = frame_statistics(images, observed.weights)
     notes = list(observed.part.notes)
+    if len(images) < shape[0]:
+        notes.insert(0, f"they are more than memory holds; what follows is of {len(images)} of them, evenly spaced")
+    stack = np.broadcast_to(images[:1], shape)
     display.note(
         "frames",
-        f"frames     {describe_frames(images)}, {bytes_in_words(images.nbytes)}, from {choice.source}",
+        f"frames     {describe_frames(stack)}, {bytes_in_words(stack.nbytes)}, from {choice.source}",
         *(f"note: {note}" for note in notes),
-        shape=list(images.shape),
+        shape=list(shape),
         dtype=str(images.dtype),
         notes=notes,
     )
@@ -64,11 +67,11 @@ def info(
     display.note("pixels", *describe_statistics(images, statistics), **numbers)
     say_what_is_odd(observed, template_shape, statistics, display)
     if difference is not None and template_shape is not None:
-        _say_what_to_expect(images, template_shape, difference, statistics.noise, display)
-    needed, available = fit_memory(images.shape, images.dtype), available_memory()
+        _say_what_to_expect(shape, template_shape, difference, statistics.noise, display)
+    needed, available = fit_memory(shape, images.dtype), available_memory()
     seconds, time_needed = None, "add --estimate for the time"
     if estimate:
-        seconds, time_needed = _estimate(images, template_shape, seconds_to_read, display)
+        seconds, time_needed = _estimate(images, shape[0], template_shape, seconds_to_read, display)
     memory = f"about {bytes_in_words(round(needed))} of memory ({bytes_in_words(available)} are free)"
     lines = [f"a fit      {memory}; {time_needed}"]
     if needed > available:
@@ -77,17 +80,29 @@ def info(
     return 0
 
 
+def read_or_look(choice: FrameChoice) -> tuple[Observed, tuple[int, ...]]:
+    """The frames that were chosen, or as many of them as memory holds; and the shape of all of them."""
+    with open_observed(choice) as opened:
+        shape = opened.frames.shape
+        most = frames_to_look_at(available_memory(), shape[1:], opened.frames.dtype)
+        if shape[0] <= most:
+            observed = opened.read()
+            return observed, observed.images.shape
+        frames = opened.stream()
+        return frames.evenly(min(max(1, most), frames.source.shape[0])), frames.source.shape
+
+
 def _say_what_to_expect(
-    images: np.ndarray, template_shape: tuple[int, int], difference: float, noise_scale: float, display: Display
+    shape: tuple[int, ...], template_shape: tuple[int, int], difference: float, noise_scale: float, display: Display
 ) -> None:
     """Whether a template that differs so much from its background can be found, and how precisely."""
     if not noise_scale > 0:
         words = "warning: These frames tell no noise, so nothing can be said of what a template of that contrast needs."
         display.note("template", words)
         return
-    count = len(images)
+    count = shape[0]
     found = expect_recovery(
-        images.shape[1:3],
+        shape[1:3],
         template_shape,
         difference=difference,
         noise_scale=noise_scale,
@@ -124,7 +139,11 @@ def _say_what_to_expect(
 
 
 def _estimate(
-    images: np.ndarray, template_shape: tuple[int, int] | None, seconds_to_read: float, display: Display
+    images: np.ndarray,
+    num_images: int,
+    template_shape: tuple[int, int] | None,
+    seconds_to_read: float,
+    display: Display,
 ) -> tuple[float, str]:
     """Seconds that a fit will take, also in words, after a line on the template that was assumed."""
     from jaxem.cli.estimate import estimate_time  # imports JAX, as the docstring above says
@@ -133,7 +152,7 @@ def _estimate(
     height, width = template_shape or (max(1, side // TEMPLATE_SHARE) for side in images.shape[1:3])
     why = "" if template_shape else ", a quarter of the frame's sides; --template-shape H W gives another"
     cache_compiled_programs()
-    expected = estimate_time(images, (height, width), seconds_to_read)
+    expected = estimate_time(images, (height, width), seconds_to_read, num_images)
     display.note("template", f"template   {height} x {width}{why}", height=height, width=width)
     around = clock(expected.seconds - expected.seconds_of_steps)
     words = f"about {clock(expected.seconds)}, {around} of it before and after the search itself; {expected.reason}"

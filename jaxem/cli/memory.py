@@ -18,6 +18,7 @@ CHUNK_COPIES = 3.0
 WEIGHT_BYTES = 9.0  # of a pixel whose weight is its own: whether it was observed, its weight, and a copy of that
 # Of images while they are drawn: templates pasted, noise, and their sum.
 DRAWING_BYTES_PER_PIXEL = 20
+LOOKED_AT_SHARE = 0.4  # of what is free, for frames that are only looked at
 TRUE = ("y", "yes", "t", "true", "on", "1")  # as JAX reads it from the environment
 
 
@@ -38,6 +39,11 @@ def frames_in_memory(memory: float, shape: tuple[int, ...], dtype: np.dtype[Any]
     of_two = 2 * math.prod(shape) * _fit_itemsize(dtype)  # which share a transform
     chunks = CHUNK_COPIES * (available_cores() + CHUNKS_AHEAD) * max(CHUNK_BYTES, of_two)
     return max(0, int((memory - BASE_BYTES - chunks) / of_one))
+
+
+def frames_to_look_at(memory: float, shape: tuple[int, ...], dtype: np.dtype[Any]) -> int:
+    """How many frames (H, W) or (H, W, C) may be read to be looked at, where nothing is fitted."""
+    return int(LOOKED_AT_SHARE * memory / (math.prod(shape) * dtype.itemsize))
 
 
 def _bytes_of_frame(shape: tuple[int, ...], dtype: np.dtype[Any], has_weights: bool) -> float:

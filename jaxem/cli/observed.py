@@ -115,6 +115,18 @@ class ObservedStream:
             weights = weights.read(number, number + 1)[0]
         return _seen_alone(self.source.read(number, number + 1)[0], weights)
 
+    def evenly(self, count: int) -> Observed:
+        """So many of the frames, evenly spaced."""
+        numbers = np.linspace(0, self.source.shape[0] - 1, count).astype(int).tolist()
+        images, weights = np.empty((count, *self.source.shape[1:]), self.source.dtype), self.weights
+        if weights is not None and not isinstance(weights, np.ndarray):
+            weights = np.empty(images.shape[:3], bool)
+        for place, number in enumerate(numbers):
+            images[place] = self.source.read(number, number + 1)[0]
+            if weights is not self.weights:
+                weights[place] = self.weights.read(number, number + 1)[0]
+        return self.some(images, weights, numbers)
+
     def some(self, images: np.ndarray, weights: np.ndarray | None, numbers: Sequence[int]) -> Observed:
         """Some of the frames that were read, and what was observed of them, with their numbers among all.
 

@@ -31,7 +31,7 @@ from jaxem.runtime.errors import ArgumentValueError
 from jaxem.runtime.processes import num_processes
 from jaxem.runtime.text import bytes_in_words, plural
 from jaxem.search.restarts import Restarts
-from jaxem.search.subsampling import LEAST_RATIO, draw_numbers, sufficient_size
+from jaxem.search.subsampling import AUTO, LEAST_RATIO, draw_numbers, sufficient_size
 from jaxem.stream.restarts import FRAMES_BETWEEN, MOST_PIXELS_AT_ONCE, TIMES_IN_MEMORY
 from jaxem.stream.sources import as_stream, read_sample
 
@@ -131,19 +131,17 @@ def choose_sample(
     asked = as_searched(request)
     if asked is None:
         raise ArgumentValueError("sample", f"of all frames needs them in memory, and {too_large(frames, memory)}.")
-    if isinstance(asked, int):
-        if asked > most:
-            raise ArgumentValueError("sample", f"of {plural(asked, 'frame')} is more than memory holds, {most}.")
-        size = min(asked, count)
-        return Sample(size, min(LOOKED_AT * size, most, count), max(size, most - LOOKED_AT * size))
+    if isinstance(asked, int) and asked > most:
+        raise ArgumentValueError("sample", f"of {plural(asked, 'frame')} is more than memory holds, {most}.")
     wanted = sufficient_size(request.template_shape, math.prod(shape[2:]), request.num_templates, request.absent)
-    size = min(wanted, most // LOOKED_AT, count)
+    size = min(asked, count) if isinstance(asked, int) else min(wanted, most // LOOKED_AT, count)
     # Of several processes each holds so many, so that they have passes to share out.
     at_most = min(most - LOOKED_AT * size, MOST_PIXELS_AT_ONCE // math.prod(shape), count // num_processes())
     largest = max(size, at_most)
-    in_search = min(TIMES_IN_MEMORY * wanted, largest, count)
-    searched = wanted if in_search >= LEAST_RATIO * wanted else in_search
-    return Sample(searched, min(LOOKED_AT * searched, most, count), largest)
+    if asked == AUTO:  # as `stream.fit_restarts` does
+        in_search = min(TIMES_IN_MEMORY * wanted, largest, count)
+        size = wanted if in_search >= LEAST_RATIO * wanted else in_search
+    return Sample(size, min(LOOKED_AT * size, most, count), largest)
 
 
 def assess_in_passes(frames: ObservedStream, found: Restarts, model: Mapping[str, Any]) -> Report:
