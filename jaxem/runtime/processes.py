@@ -78,8 +78,9 @@ def part() -> None:
 
 
 def num_processes() -> int:
-    """How many processes work together."""
-    return 1 if _parted else jax.process_count()
+    """How many processes work together. Where they have not met, no device is looked for."""
+    has_met = getattr(jax.distributed, "is_initialized", lambda: True)
+    return jax.process_count() if has_met() and not _parted else 1
 
 
 def is_first() -> bool:
