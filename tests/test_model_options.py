@@ -48,7 +48,8 @@ def search(monkeypatch, found):
 
 @pytest.fixture
 def told(monkeypatch, search):
-    """The same where nothing is written, which takes longest."""
+    """The same where nothing is assessed or written, which takes longest."""
+    monkeypatch.setattr(claims.FittedFrames, "assess", lambda *_: None)
     monkeypatch.setattr(fitting, "write", lambda *_: None)
     monkeypatch.setattr(fitting, "exit_code", lambda _: 0)
     return search
@@ -73,7 +74,7 @@ def fit(files, frames, *options):
 def test_a_picture_to_start_from_is_told_to_the_search_and_not_to_the_test(files, told, found, monkeypatch):
     tested = []
     monkeypatch.setattr(claims, "detection_test", lambda *_, **options: tested.append(options) or found[1])
-    monkeypatch.setattr(fitting, "write", lambda frames, found, test, *_: test.result())
+    monkeypatch.setattr(fitting, "write", lambda frames, report, test, *_: test.result())
     picture = np.asarray(found[1].best.params.template)[0, ..., 0]
     np.save(files / "face.npy", picture)
     options = [*SHAPE, "--init", files / "face.npy", "--out", files / "out", "--quiet"]

@@ -18,6 +18,7 @@ CHUNK_COPIES = 3.0
 WEIGHT_BYTES = 9.0  # of a pixel whose weight is its own: whether it was observed, its weight, and a copy of that
 # Of images while they are drawn: templates pasted, noise, and their sum.
 DRAWING_BYTES_PER_PIXEL = 20
+FOUND_BYTES = 500.0  # of what is found of each frame, with copies on the way to files
 LOOKED_AT_SHARE = 0.4  # of what is free, for frames that are only looked at
 TRUE = ("y", "yes", "t", "true", "on", "1")  # as JAX reads it from the environment
 
