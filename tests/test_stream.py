@@ -15,6 +15,7 @@ from problems import random_params, sample
 import jaxem
 from jaxem.model.frames import pixel_moments
 from jaxem.runtime.read_ahead import ReadAhead
+from jaxem.search import subsampling
 from jaxem.stream import centring, passes, restarts, sources
 
 FEW = {"max_iterations": 3, "tolerance": -np.inf}
@@ -417,7 +418,9 @@ def test_a_sample_of_what_counts_is_searched():
     stream = sources.as_stream(images, None, frame_weights)
     found = jaxem.stream.fit_restarts(key, images, shape, frame_weights=frame_weights, sample=20, num_restarts=1)
     assert (frame_weights[found.sample] > 0).all()
-    assert len(set(found.sample.tolist())) == 20
+    held = np.asarray(subsampling.draw_numbers(key, 60, frame_weights, 40))
+    some = as_frames(images[held], None, frame_weights[held])
+    np.testing.assert_array_equal(found.sample, held[subsampling.draw_sample(key, some, 20)[1]])
 
     def size(sample, largest, stream, times=4):
         return tuple(restarts._as_size(sample, largest, times, stream, (4, 4), 1, False))

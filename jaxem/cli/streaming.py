@@ -138,8 +138,8 @@ def choose_sample(
         raise ArgumentValueError("sample", f"of {plural(asked, 'frame')} is more than memory holds, {most}.")
     wanted = sufficient_size(request.template_shape, math.prod(shape[2:]), request.num_templates, request.absent)
     size = min(asked, count) if isinstance(asked, int) else min(wanted, most // LOOKED_AT, count)
-    # Of several processes each holds so many, so that they have passes to share out.
-    at_most = min(most - LOOKED_AT * size, MOST_PIXELS_AT_ONCE // math.prod(shape), count // num_processes())
+    # Half of the frames at most, so that there are passes to share out, and the same of however many processes.
+    at_most = min(most - LOOKED_AT * size, MOST_PIXELS_AT_ONCE // math.prod(shape), count // 2)
     largest = max(size, at_most)
     if asked == AUTO:  # as `stream.fit_restarts` does
         in_search = min(TIMES_IN_MEMORY * wanted, largest, count)
