@@ -13,7 +13,7 @@ import pytest
 from problems import random_params, sample
 
 import jaxem
-from jaxem.model.frames import pixel_moments
+from jaxem.model.frames import as_frames, pixel_moments
 from jaxem.runtime.read_ahead import ReadAhead
 from jaxem.search import subsampling
 from jaxem.stream import centring, passes, restarts, sources
