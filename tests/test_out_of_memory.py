@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from jaxem.cli import fitting, inspecting, memory
+from jaxem.cli import fitting, inspecting, memory, streaming
 from jaxem.cli.app import run
 from jaxem.cli.exit_codes import ExitCode
 from jaxem.runtime.checkpoint import Checkpointer
@@ -37,6 +37,7 @@ def small(monkeypatch):
     """Of memory the frames alone count, and they are read some thirty at a time."""
     monkeypatch.setattr(memory, "BASE_BYTES", 0)
     monkeypatch.setattr(memory, "CHUNK_COPIES", 0)
+    monkeypatch.setattr(streaming, "FOUND_BYTES", 0)
     monkeypatch.setattr("jaxem.stream.sources.CHUNK_BYTES", 32 * HEIGHT * WIDTH * 4)
 
 
@@ -193,7 +194,7 @@ def test_info_looks_at_as_many_as_memory_holds(stack, tmp_path, capfd, monkeypat
         (("--mask-hot",), "--mask-hot needs all frames in memory"),
         (("--sample", "all"), "--sample of all frames needs them in memory"),
         (("--sample", "230"), "--sample of 230 frames is more than memory holds, 170"),
-        (("--memory", "30kB"), "--memory of 30 kB is too little: 32 frames at least must fit"),
+        (("--memory", "30kB"), "--memory of 30 kB is too little: 32 frames in memory take (60.5|114) kB, with"),
         (("--memory", "much"), "--memory must be a size such as 500MB, 8GB or 1.5GiB, but is 'much'"),
         (("--memory", "0GB"), "--memory must be a size"),
         (("--mask", "five"), "--mask must hold 1 or 260 pictures, but .* holds 5"),
@@ -208,6 +209,15 @@ def test_what_cannot_be_had_in_passes_is_said(stack, tmp_path, capfd, options, e
     assert code == ExitCode.USERS_ERROR
     assert text.out == ""
     assert re.fullmatch(f"jaxem: {expected}.*\n", text.err)
+
+
+def test_more_frames_than_their_results_have_room_for_are_refused(stack, tmp_path, capfd, monkeypatch):
+    monkeypatch.setattr(streaming, "FOUND_BYTES", 10**4)
+    assert run(["fit", str(stack), *SHAPE, "--out", str(tmp_path), "--memory", "100kB"]) == ExitCode.USERS_ERROR
+    expected = (
+        "jaxem: --memory of 100 kB is too little: what is found of 260 frames takes 2.6 MB; choose fewer of them.\n"
+    )
+    assert capfd.readouterr().err == f"jaxem: {expected}\n"
 
 
 @pytest.mark.parametrize(

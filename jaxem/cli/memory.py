@@ -34,12 +34,17 @@ def fit_memory(shape: tuple[int, ...], dtype: np.dtype[Any], *, has_weights: boo
     return BASE_BYTES + shape[0] * _bytes_of_frame(shape[1:], dtype, has_weights)
 
 
-def frames_in_memory(memory: float, shape: tuple[int, ...], dtype: np.dtype[Any], *, has_weights: bool = False) -> int:
-    """How many frames (H, W) or (H, W, C) may be in memory, where others are read a few at a time beside them."""
-    of_one = _bytes_of_frame(shape, dtype, has_weights)
+def passes_memory(num_images: int, shape: tuple[int, ...], dtype: np.dtype[Any], *, has_weights: bool = False) -> float:
+    """The same where so many frames (H, W) or (H, W, C) are in memory, and others are read a few at a time."""
     of_two = 2 * math.prod(shape) * _fit_itemsize(dtype)  # which share a transform
     chunks = CHUNK_COPIES * (available_cores() + CHUNKS_AHEAD) * max(CHUNK_BYTES, of_two)
-    return max(0, int((memory - BASE_BYTES - chunks) / of_one))
+    return BASE_BYTES + chunks + num_images * _bytes_of_frame(shape, dtype, has_weights)
+
+
+def frames_in_memory(memory: float, shape: tuple[int, ...], dtype: np.dtype[Any], *, has_weights: bool = False) -> int:
+    """How many frames may be in memory then, where so many bytes may be used."""
+    left = memory - passes_memory(0, shape, dtype)
+    return max(0, int(left / _bytes_of_frame(shape, dtype, has_weights)))
 
 
 def frames_to_look_at(memory: float, shape: tuple[int, ...], dtype: np.dtype[Any]) -> int:

@@ -21,7 +21,7 @@ from jaxem.assess.detection import DetectionTest, nothing_tested
 from jaxem.cli.claims import FittedFrames, as_searched, search_options
 from jaxem.cli.display import Display
 from jaxem.cli.long_running import fingerprint_of
-from jaxem.cli.memory import FOUND_BYTES, frames_in_memory
+from jaxem.cli.memory import FOUND_BYTES, frames_in_memory, passes_memory
 from jaxem.cli.observed import Observed, ObservedStream
 from jaxem.cli.odd_data import Looked
 from jaxem.cli.requests import FitRequest
@@ -128,9 +128,11 @@ def choose_sample(
         raise ArgumentValueError("memory", f"of {bytes_in_words(memory)} is too little: {takes}; choose fewer of them.")
     has_weights = not (frames.weights is None or isinstance(frames.weights, np.ndarray))
     most = frames_in_memory(memory, shape, frames.source.dtype, has_weights=has_weights)
-    if most < min(LOOKED_AT * FEWEST_SEARCHED, count):
-        needed = f"{LOOKED_AT * FEWEST_SEARCHED} frames at least must fit into memory, with what JAX itself takes"
-        raise ArgumentValueError("memory", f"of {bytes_in_words(memory)} is too little: {needed}.")
+    fewest = min(LOOKED_AT * FEWEST_SEARCHED, count)
+    if most < fewest:
+        needed = passes_memory(fewest, shape, frames.source.dtype, has_weights=has_weights)
+        takes = f"{fewest} frames in memory take {bytes_in_words(round(needed))}, with what JAX itself takes"
+        raise ArgumentValueError("memory", f"of {bytes_in_words(memory)} is too little: {takes}.")
     asked = as_searched(request)
     if asked is None:
         raise ArgumentValueError("sample", f"of all frames needs them in memory, and {too_large(frames, memory)}.")
