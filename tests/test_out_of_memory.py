@@ -214,9 +214,7 @@ def test_what_cannot_be_had_in_passes_is_said(stack, tmp_path, capfd, options, e
 def test_more_frames_than_their_results_have_room_for_are_refused(stack, tmp_path, capfd, monkeypatch):
     monkeypatch.setattr(streaming, "FOUND_BYTES", 10**4)
     assert run(["fit", str(stack), *SHAPE, "--out", str(tmp_path), "--memory", "100kB"]) == ExitCode.USERS_ERROR
-    expected = (
-        "jaxem: --memory of 100 kB is too little: what is found of 260 frames takes 2.6 MB; choose fewer of them.\n"
-    )
+    expected = "--memory of 100 kB is too little: what is found of 260 frames takes 2.6 MB; choose fewer of them."
     assert capfd.readouterr().err == f"jaxem: {expected}\n"
 
 
