@@ -12,6 +12,7 @@ import numpy as np
 
 from jaxem.assess.assessment import Report
 from jaxem.assess.evaluation import evaluate
+from jaxem.model.appearances import IDENTITY, as_transforms
 from jaxem.model.params import Params
 from jaxem.model.predict import Located, predict
 from jaxem.runtime.errors import ArgumentTypeError, ArgumentValueError
@@ -65,14 +66,7 @@ def locate(
 
     Source: ``docs/statistics.md``, *Places*.
     """
-    expect_prior(prior)
-    best: Any = model.best if isinstance(model, Restarts | Report) else model
-    if not isinstance(best, Fit | Params):
-        given = type(model).__name__ + ("; images come before the model" if hasattr(model, "shape") else "")
-        raise ArgumentTypeError("model", f"must be a jaxem.Fit, Restarts, Report or Params, but is {given}.")
-    params = best.params if isinstance(best, Fit) else best
-    if transforms is None:
-        transforms = best.transforms if isinstance(best, Fit) else "identity"
+    params, transforms = model_to_apply(model, prior, transforms, frame_weights, fitted=fitted)
     if fitted:
         found = evaluate(
             images,
@@ -85,12 +79,33 @@ def locate(
         ).located
         arrays: Any = (None if part is None else np.asarray(part) for part in found)
         return Located(*arrays)
+    return predict(images, params, weights=weights, transforms=transforms)
+
+
+def model_to_apply(
+    model: Any, prior: str, transforms: Any, frame_weights: Any, *, fitted: bool
+) -> tuple[Params, tuple[str, ...]]:
+    """The parameters to look at images with, their prior as asked for where the images are new, and the transforms.
+
+    Raises:
+        ValueError, TypeError: what was given is no model, or no prior, or of no use.
+    """
+    expect_prior(prior)
+    best: Any = model.best if isinstance(model, Restarts | Report) else model
+    if not isinstance(best, Fit | Params):
+        given = type(model).__name__ + ("; images come before the model" if hasattr(model, "shape") else "")
+        raise ArgumentTypeError("model", f"must be a jaxem.Fit, Restarts, Report or Params, but is {given}.")
+    params = best.params if isinstance(best, Fit) else best
+    if transforms is None:
+        transforms = best.transforms if isinstance(best, Fit) else IDENTITY
+    if fitted:
+        return params, as_transforms(transforms)
     if frame_weights is not None:
         raise ArgumentValueError("frame_weights", "are of the fit; they are of no use without fitted=True.")
     share = 1.0
     if prior == "learned":
         share = 1 / (1 + len(best.corners)) if isinstance(best, Fit) else UNIFORM_SHARE
-    return predict(images, with_mixed_prior(params, share), weights=weights, transforms=transforms)
+    return with_mixed_prior(params, share), as_transforms(transforms)
 
 
 def expect_prior(prior: str) -> None:

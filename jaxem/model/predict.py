@@ -108,13 +108,18 @@ def predict(images: np.ndarray, params: Params, *, weights: Any = None, transfor
         posterior = e_step(
             images[some], params, weights=weights[some] if own_weights else weights, transforms=transforms
         )
-        best, confidence, presence = _likeliest(posterior, like=params.prior.shape[-2:])
-        corners, _, template, transform, present = positions_of(best, None, params, transforms)
-        parts: Any = (corners, posterior.log_evidence, confidence, template, transform, present, presence)
-        batch = Located(*parts)
+        batch = located_by(posterior, params, transforms)
         found.append(jax.tree.map(lambda part, begin=begin, start=start: np.asarray(part)[start - begin :], batch))
     together: Located = jax.tree.map(lambda *parts: np.concatenate(parts), *found)
     return together
+
+
+def located_by(posterior: Posterior, params: Params, transforms: tuple[str, ...]) -> Located:
+    """What a posterior says is most probably behind each image, of whichever arrays it has."""
+    best, confidence, presence = _likeliest(posterior, like=params.prior.shape[-2:])
+    corners, _, template, transform, present = positions_of(best, None, params, transforms)
+    parts: Any = (corners, posterior.log_evidence, confidence, template, transform, present, presence)
+    return Located(*parts)
 
 
 @partial(jit, static_argnames="like", is_small=True)

@@ -93,11 +93,12 @@ def e_step(
     """
     frames, transforms = as_frames(images, weights), as_transforms(transforms)
     params = as_params(params, frames.pixels.shape[1:], frames.pixels.dtype, transforms)
-    return _e_step(frames, params, hard=bool(hard), transforms=transforms)
+    return e_step_of(frames, params, hard=bool(hard), transforms=transforms)
 
 
 @partial(jax.jit, static_argnames=("hard", "transforms"))
-def _e_step(frames: Frames, params: Params, hard: bool, transforms: tuple[str, ...]) -> Posterior | Positions:
+def e_step_of(frames: Frames, params: Params, hard: bool, transforms: tuple[str, ...]) -> Posterior | Positions:
+    """`e_step` of frames and parameters that were checked."""
     centered = center(frames)
     internal = to_internal_units(params, centered)
     shared = shared_terms(centered, internal, transforms)
@@ -317,4 +318,4 @@ def log_likelihood(images: Any, params: Params, *, weights: Any = None, transfor
 
 @partial(jax.jit, static_argnames="transforms")
 def _log_likelihood(frames: Frames, params: Params, transforms: tuple[str, ...]) -> jax.Array:
-    return cast(jax.Array, cast(Posterior, _e_step(frames, params, hard=False, transforms=transforms)).log_evidence)
+    return cast(jax.Array, cast(Posterior, e_step_of(frames, params, hard=False, transforms=transforms)).log_evidence)

@@ -6,13 +6,11 @@ one takes the share of each frame out of that. Source: ``docs/stream.md``, *Clai
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from functools import partial
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 from jaxem.assess.assessment import Assessment, Report, assessment_of, best_of
 from jaxem.assess.detection import DetectionTest
@@ -42,8 +40,8 @@ from jaxem.search.restarts import Restarts
 from jaxem.solvers.result import Fit
 from jaxem.stream.centring import centred_by, stack_moments
 from jaxem.stream.chunks import in_dtype
-from jaxem.stream.passes import Passes, add, as_devices
-from jaxem.stream.sources import as_stream
+from jaxem.stream.passes import Passes, add, as_devices, nothing_for_each
+from jaxem.stream.sources import FrameStream, as_stream
 
 
 def assess_fit(
@@ -93,13 +91,9 @@ def assess_fit(
     Source: ``docs/stream.md``, *Claims*.
     """
     stream, best = as_stream(source, weights, frame_weights), best_of(found)
-    names, shape = as_transforms(best.transforms), stream.source.shape
-    params = from_first(as_params(best.params, shape[1:], stream.dtype, names))
-    size = as_batch_size(batch_size, shape)
-    passes = Passes(stream, size + size % 2, as_devices(devices))
-    images, _ = from_first(centred_by(stack_moments(passes, size + size % 2), stream.nothing(), stream.num_images))
-    options = EvaluationOptions(names, as_fixed(fixed), size + size % 2)
-    return assessment_of(evaluate_in_passes(passes, images, params, options), params, test)
+    names, size = as_transforms(best.transforms), even_batch_size(batch_size, stream)
+    evaluation = evaluate(stream, best.params, EvaluationOptions(names, as_fixed(fixed), size), devices)
+    return assessment_of(evaluation, best.params, test)
 
 
 class EvaluationOptions(NamedTuple):
@@ -111,12 +105,36 @@ class EvaluationOptions(NamedTuple):
     transforms  that a template may be under
     fixed       what was known
     batch_size  frames worked on at a time, an even number
+    flat        whether all corners count as equally likely
     ==========  ===============================================
     """
 
     transforms: tuple[str, ...]
     fixed: tuple[str, ...]
     batch_size: int
+    flat: bool = True
+
+
+def even_batch_size(batch_size: int | None, stream: FrameStream) -> int:
+    """Frames worked on at a time, two of which share a transform."""
+    size = as_batch_size(batch_size, stream.source.shape)
+    return size + size % 2
+
+
+def evaluate(stream: FrameStream, params: Params, options: EvaluationOptions, devices: Any = None) -> Evaluation:
+    """`assess.evaluation.evaluate` of frames that are read.
+
+    Args:
+        stream: the frames.
+        params: what was fitted to them, pixel value.
+        options: what is static.
+        devices: who works on them.
+    """
+    params = from_first(as_params(params, stream.source.shape[1:], stream.dtype, options.transforms))
+    passes = Passes(stream, options.batch_size, as_devices(devices))
+    moments = stack_moments(passes, options.batch_size)
+    images, _ = from_first(centred_by(moments, stream.nothing(), stream.num_images))
+    return evaluate_in_passes(passes, images, params, options)
 
 
 class OfAll(NamedTuple):
@@ -148,13 +166,13 @@ class Known(NamedTuple):
     def estimates(self, options: EvaluationOptions) -> Estimates:
         """From which a frame is left out."""
         arrays = self.images, self.totals, self.params, self.statistics
-        return Estimates(*arrays, options.transforms, options.fixed, flat=True)
+        return Estimates(*arrays, options.transforms, options.fixed, flat=options.flat)
 
 
 def evaluate_in_passes(
     passes: Passes, images: CenteredImages, params: Params, options: EvaluationOptions
 ) -> Evaluation:
-    """`assess.evaluation.evaluate`, in two passes over frames that are centred already.
+    """The same in two passes over frames that are centred already.
 
     Args:
         passes: goes through the frames.
@@ -165,30 +183,17 @@ def evaluate_in_passes(
     stream = passes.stream
     begin = from_first(_begin(images, params, options))
     look = partial(_look_at_chunk, options=options)
-    of_each = _nothing_for_each(passes, look, begin)
+    of_each = nothing_for_each(passes, look, begin)
     of_all = passes.run(look, begin, add, of_each)
     known = from_first(_between(begin, of_all, options))
     leave_out = partial(_leave_out_of_chunk, options=options)
-    left, edges = _nothing_for_each(passes, leave_out, known, of_each.best)
+    left, edges = nothing_for_each(passes, leave_out, known, of_each.best)
     variance = passes.run(leave_out, known, add, (left, edges), beside=of_each.best)
     counts: Any = stream.frame_weights
     known = known._replace(images=images._replace(frames=images.frames._replace(frame_weights=counts)))
     given = params, of_all.residuals, variance, of_each.residuals, left, edges
     found: Evaluation = _conclude(known, *given, options)
     return found
-
-
-def _nothing_for_each(passes: Passes, work: Callable[..., Any], shared: Any, *beside: Any) -> Any:
-    """Room for what a pass finds for each frame."""
-    stream, size = passes.stream, passes.chunk_size
-
-    def of_chunk(leaf: Any) -> jax.ShapeDtypeStruct:
-        return jax.ShapeDtypeStruct((size, *leaf.shape[1:]), leaf.dtype)
-
-    own, counts = jax.tree.map(of_chunk, stream.nothing().own), jax.ShapeDtypeStruct((size,), stream.dtype)
-    given = (own, *jax.tree.map(of_chunk, beside)) if beside else own
-    _, found = jax.eval_shape(work, shared, given, counts)
-    return jax.tree.map(lambda leaf: np.zeros((stream.num_images, *leaf.shape[1:]), leaf.dtype), found)
 
 
 class Begin(NamedTuple):

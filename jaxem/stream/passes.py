@@ -172,6 +172,19 @@ def _brought_to(device: jax.Device, sums: Any) -> Any:
     return jax.tree.map(lambda leaf: jax.device_put(leaf, device) if isinstance(leaf, jax.Array) else leaf, sums)
 
 
+def nothing_for_each(passes: Passes, work: Callable[..., Any], shared: Any, *beside: Any) -> Any:
+    """Room for what a pass finds for each frame."""
+    stream, size = passes.stream, passes.chunk_size
+
+    def of_chunk(leaf: Any) -> jax.ShapeDtypeStruct:
+        return jax.ShapeDtypeStruct((size, *leaf.shape[1:]), leaf.dtype)
+
+    own, counts = jax.tree.map(of_chunk, stream.nothing().own), jax.ShapeDtypeStruct((size,), stream.dtype)
+    given = (own, *jax.tree.map(of_chunk, beside)) if beside else own
+    _, found = jax.eval_shape(work, shared, given, counts)
+    return jax.tree.map(lambda leaf: np.zeros((stream.num_images, *leaf.shape[1:]), leaf.dtype), found)
+
+
 @jit
 def add(sums: Any, part: Any) -> Any:
     """Both together, double words in twice the precision."""
