@@ -17,8 +17,9 @@ from PIL import Image
 import jaxem
 from jaxem.assess import frame_stats
 from jaxem.cli import app, applying, estimate, inspecting, memory, simulating
+from jaxem.cli.applied import FramesInMemory
 from jaxem.cli.estimate import Estimate
-from jaxem.cli.observed import read_observed
+from jaxem.cli.observed import Observed, open_observed
 from jaxem.cli.overlay import overlay
 from jaxem.cli.requests import FrameChoice
 from jaxem.io import read_frames
@@ -131,7 +132,8 @@ def test_chosen_frames_keep_their_numbers(tmp_path):
     np.save(tmp_path / "a.npy", np.zeros((12, 2, 2)))
 
     def numbers(**chosen):
-        return list(read_observed(FrameChoice(tmp_path / "a.npy", **chosen)).part.numbers)
+        with open_observed(FrameChoice(tmp_path / "a.npy", **chosen)) as opened:
+            return list(opened.read().part.numbers)
 
     assert numbers(frames=(2, 12), every=4) == [2, 6, 10]
     assert numbers(every=4) == numbers(frames=(None, 9), every=4) == [0, 4, 8]
@@ -589,7 +591,8 @@ def test_places_as_a_table_for_relion_and_as_boxes(files, drawn, capfd):
 
 def test_boxes_go_on_at_the_other_side_and_around_nothing():
     corners = np.array([[-1, -1], [4, 6]])
-    frames, shape = overlay(np.zeros((2, 6, 8)), jaxem.Positions(corners), np.array([0.5, 0.5]), (3, 4))
+    images = FramesInMemory(Observed(np.zeros((2, 6, 8)), None, None), None)
+    frames, shape = overlay(images, jaxem.Positions(corners), np.array([0.5, 0.5]), (3, 4))
     nothing, wrapped = frames
     assert shape == (2, 240, 320, 3)
     assert not nothing.any()

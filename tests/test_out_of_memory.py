@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from jaxem.cli import fitting, inspecting, memory, streaming
+from jaxem.cli import fitting, inspecting, memory, sizing
 from jaxem.cli.app import run
 from jaxem.cli.exit_codes import ExitCode
 from jaxem.runtime.checkpoint import Checkpointer
@@ -37,7 +37,7 @@ def small(monkeypatch):
     """Of memory the frames alone count, and they are read some thirty at a time."""
     monkeypatch.setattr(memory, "BASE_BYTES", 0)
     monkeypatch.setattr(memory, "CHUNK_COPIES", 0)
-    monkeypatch.setattr(streaming, "FOUND_BYTES", 0)
+    monkeypatch.setattr(memory, "FOUND_BYTES", 0)
     monkeypatch.setattr("jaxem.stream.sources.CHUNK_BYTES", 32 * HEIGHT * WIDTH * 4)
 
 
@@ -187,6 +187,18 @@ def test_info_looks_at_as_many_as_memory_holds(stack, tmp_path, capfd, monkeypat
     np.testing.assert_allclose(*means, rtol=0.01)
 
 
+def test_size_fits_as_many_as_memory_holds(stack, tmp_path, capfd, monkeypatch):
+    monkeypatch.setattr(sizing, "taken_memory", lambda: 1000)
+    room = memory.fit_memory((100, HEIGHT, WIDTH), np.dtype(np.uint8))
+    monkeypatch.setattr(sizing, "available_memory", lambda: room - 999)
+    command = ["size", str(stack), "--from", "5", "4", "--to", "5", "5", "--restarts", "1", "--out", str(tmp_path)]
+    assert run(command) == ExitCode.DONE
+    text = capfd.readouterr().out
+    assert "100 frames of 14 x 15 uint8" in text
+    assert "note: they are evenly spaced among 260, which are more than memory holds\n" in text
+    assert "size: 5 x 4\n" in text
+
+
 @pytest.mark.parametrize(
     ("options", "expected"),
     [
@@ -212,7 +224,7 @@ def test_what_cannot_be_had_in_passes_is_said(stack, tmp_path, capfd, options, e
 
 
 def test_more_frames_than_their_results_have_room_for_are_refused(stack, tmp_path, capfd, monkeypatch):
-    monkeypatch.setattr(streaming, "FOUND_BYTES", 10**4)
+    monkeypatch.setattr(memory, "FOUND_BYTES", 10**4)
     assert run(["fit", str(stack), *SHAPE, "--out", str(tmp_path), "--memory", "100kB"]) == ExitCode.USERS_ERROR
     expected = "--memory of 100 kB is too little: what is found of 260 frames takes 2.6 MB; choose fewer of them."
     assert capfd.readouterr().err == f"jaxem: {expected}\n"

@@ -54,6 +54,13 @@ def test_pixels_are_rounded_and_cut_to_what_their_type_holds():
     np.testing.assert_array_equal(found, np.array([[0, 0, 1], [255, 255, 255]], np.uint8))
 
 
+SHAPE = (3, 4, 5)
+
+
+def never_asked():
+    raise AssertionError("the type tells")
+
+
 def test_whole_numbers_stay_as_they_are_where_the_file_holds_them():
     deep, stretched = np.dtype(np.uint16), Pixels(np.dtype(np.uint16), 1.0, 2.0)
     for low, high, expected in [
@@ -63,8 +70,12 @@ def test_whole_numbers_stay_as_they_are_where_the_file_holds_them():
         (0, 65536, stretched),
         (-1, 9, stretched),
     ]:
-        assert pixels_for(Path("folder"), np.array([[low, high]], np.int32), 1.0, 2.0) == expected
-    assert pixels_for(Path("a.MKV"), np.array([[256]], np.int32), 1.0, 2.0) == Pixels(np.dtype(np.uint8), 1.0, 2.0)
+        found = pixels_for(
+            Path("folder"), SHAPE, np.dtype(np.int32), (1.0, 2.0), lambda low=low, high=high: (low, high)
+        )
+        assert found == expected
+    found = pixels_for(Path("a.MKV"), SHAPE, np.dtype(np.int32), (1.0, 2.0), lambda: (256, 256))
+    assert found == Pixels(np.dtype(np.uint8), 1.0, 2.0)
 
 
 def test_names_of_many_frames_are_of_one_length():
@@ -95,7 +106,7 @@ def test_frames_in_colour_are_written_in_every_form(tmp_path):
     ]:
         path = tmp_path / name
         whole = np.rint(frames).astype(np.uint8)
-        pixels = pixels_for(path, whole, 0.0, 1.0)
+        pixels = pixels_for(path, whole.shape, whole.dtype, (0.0, 1.0), never_asked)
         if name == "png":
             path.mkdir()
         write_frames(path, frames, pixels, frames.shape, ["0.png", "1.png"], 10)
@@ -103,7 +114,7 @@ def test_frames_in_colour_are_written_in_every_form(tmp_path):
         assert found.shape == (2, 16, 24, 3), name
         assert found.dtype == np.uint8
         np.testing.assert_allclose(found.astype(float), whole, atol=atol, err_msg=name)
-    stretched = pixels_for(tmp_path, frames, 10.0, 260.0)
+    stretched = pixels_for(tmp_path, frames.shape, frames.dtype, (10.0, 260.0), never_asked)
     assert stretched == Pixels(np.dtype(np.uint8), 10.0, 260.0, "colour")
     assert stretched.describe() == "8-bit colour, 0 for 10 and 255 for 260"
     assert writers.can_hold(Path("a.npy"), 5)

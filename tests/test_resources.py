@@ -10,7 +10,7 @@ import pytest
 from jaxem.io import open_frames
 from jaxem.runtime import resources
 from jaxem.runtime.mapping import give_back
-from jaxem.runtime.resources import available_memory
+from jaxem.runtime.resources import available_memory, taken_memory
 
 
 def group(folder: Path, **files: object) -> None:
@@ -59,6 +59,18 @@ def test_the_least_of_all_is_what_there_is(monkeypatch: pytest.MonkeyPatch) -> N
     whole = available_memory()
     monkeypatch.setattr(resources, "_of_groups", lambda: iter([10**15, 12345]))
     assert available_memory() == 12345 < whole
+
+
+def test_what_this_process_has_taken_is_told_by_linux_alone(tmp_path: Path) -> None:
+    assert taken_memory(tmp_path / "status") == 0
+    (tmp_path / "status").write_text("VmRSS:\t  9000 kB\nRssAnon:\t     300 kB\nRssFile:\t 8700 kB\n")
+    assert taken_memory(tmp_path / "status") == 300 * 1024
+    (tmp_path / "status").write_text("RssAnon:\n")
+    assert taken_memory(tmp_path / "status") == 0
+    before = taken_memory()
+    if before:
+        taken = np.ones(10**7)
+        assert taken_memory() - before > 0.9 * taken.nbytes
 
 
 @pytest.mark.skipif(not Path("/proc/self/smaps").exists(), reason="the system does not tell which pages are in memory")

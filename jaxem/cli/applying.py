@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -11,11 +12,10 @@ import numpy as np
 from jaxem.assess.assessment import Report
 from jaxem.assess.frame_stats import outliers
 from jaxem.assess.locating import expect_prior
-from jaxem.assess.locating import locate as locate_in
+from jaxem.cli.applied import AppliedFrames, open_for
 from jaxem.cli.display import lines_or_json
 from jaxem.cli.findings import describe_findings
 from jaxem.cli.frame_files import check_frame_names, check_frames_output, picture_names, restored_names
-from jaxem.cli.observed import Observed, note_frames, read_observed
 from jaxem.cli.outputs import check_folder, expect_new
 from jaxem.cli.overlay import overlay
 from jaxem.cli.requests import FRAMES_PER_SECOND, FrameChoice
@@ -53,6 +53,7 @@ def locate(
     star: bool = False,
     drawn: Path | None = None,
     fps: float = FRAMES_PER_SECOND,
+    memory: int | None = None,
     as_json: bool = False,
 ) -> int:
     """Write what is in each of the frames and where, and how surely."""
@@ -63,24 +64,22 @@ def locate(
     if drawn is not None:
         check_frames_output(drawn, choice.path, overwrite=overwrite, argument="drawn")
     cache_compiled_programs()
-    model = load_model(model_path)
-    observed = _read_for(model, choice, model_path)
-    images, weights, part = observed
-    if drawn is not None:
-        check_frame_names(drawn, restored_names(part), overwrite, "drawn")
-    display = lines_or_json(as_json)
-    note_frames(observed, choice, display)
-    found = locate_in(images, model.found, prior=prior, fitted=fitted, weights=weights, transforms=model.transforms)
-    numbers = part.numbers[: len(images)]
-    with output_folder(out) as folder:
-        write_located(folder, numbers, part.names, found, model.transforms)
-        if star:
-            names = picture_names(part, choice)
-            write_star(folder / STAR_FILE, names, found, model.transforms, model.template_shape)
-    paths = [str(out / name) for name in files]
-    if drawn is not None:
-        paths.append(str(drawn))
-        _write_drawn(drawn, observed, found, model, fps)
+    model, display = load_model(model_path), lines_or_json(as_json)
+    with open_for(model, choice, model_path, memory) as frames:
+        numbers, names = frames.numbers, frames.names
+        if drawn is not None:
+            check_frame_names(drawn, restored_names(numbers, names), overwrite, "drawn")
+        frames.note(display)
+        found = frames.locate(model, prior, fitted=fitted)
+        with output_folder(out) as folder:
+            write_located(folder, numbers, names, found, model.transforms)
+            if star:
+                called = picture_names(numbers, names, choice)
+                write_star(folder / STAR_FILE, called, found, model.transforms, model.template_shape)
+        paths = [str(out / name) for name in files]
+        if drawn is not None:
+            paths.append(str(drawn))
+            _write_drawn(drawn, frames, found, model, fps)
     sure = float((found.confidence > SURE_CONFIDENCE).mean())
     confidence, evidence = float(np.median(found.confidence)), float(np.median(found.log_evidence))
     lines, facts = describe_findings(found.positions, model.params, model.transforms)
@@ -94,29 +93,37 @@ def locate(
         median_log_evidence=evidence,
         **facts,
     )
-    _warn_of_outliers(found.log_evidence + _typical_cost(observed, model), images[0].size, numbers)
+    log_evidence = found.log_evidence + _typical_cost(frames, model)
+    _warn_of_outliers(log_evidence, math.prod(frames.shape[1:]), numbers)
     display.note("wrote", f"wrote {', '.join(paths[:-1])} and {paths[-1]}", paths=paths)
     return 0
 
 
 def restore(
-    choice: FrameChoice, model_path: Path, out: Path, fps: float, *, overwrite: bool = False, as_json: bool = False
+    choice: FrameChoice,
+    model_path: Path,
+    out: Path,
+    fps: float,
+    *,
+    overwrite: bool = False,
+    memory: int | None = None,
+    as_json: bool = False,
 ) -> int:
     """Write the frames without their noise."""
     _check_speed(fps)
     cache_compiled_programs()
     params, transforms, _ = model = load_model(model_path)
     check_frames_output(out, choice.path, model.num_channels, overwrite=overwrite)
-    images, weights, part = observed = _read_for(model, choice, model_path)
-    names = restored_names(part)
-    check_frame_names(out, names, overwrite)
     display = lines_or_json(as_json)
-    note_frames(observed, choice, display)
-    positions = locate_in(images, params, weights=weights, transforms=transforms).positions
-    pixels = pixels_for(out, images, *_range(params))
+    with open_for(model, choice, model_path, memory) as frames:
+        shape, names = frames.shape, restored_names(frames.numbers, frames.names)
+        check_frame_names(out, names, overwrite)
+        frames.note(display)
+        positions = frames.locate(model).positions
+        pixels = pixels_for(out, shape, frames.dtype, _range(params), frames.extremes)
     with output_file(out) if is_single_file(out) else output_folder(out) as place:
-        write_frames(place, reconstruct(positions, params, transforms), pixels, images.shape, names, fps)
-    words = f"wrote {plural(len(images), 'frame')} to {out}, {pixels.describe()}"
+        write_frames(place, reconstruct(positions, params, transforms), pixels, shape, names, fps)
+    words = f"wrote {plural(shape[0], 'frame')} to {out}, {pixels.describe()}"
     display.note("wrote", words, paths=[str(out)], low=pixels.low, high=pixels.high)
     return 0
 
@@ -139,13 +146,12 @@ def plot(result: Path, out: Path, choice: FrameChoice | None, *, overwrite: bool
     return 0
 
 
-def _write_drawn(out: Path, observed: Observed, found: Located, model: Model, fps: float) -> None:
+def _write_drawn(out: Path, frames: AppliedFrames, found: Located, model: Model, fps: float) -> None:
     """The frames with a box around what was found in each."""
-    images, weights, part = observed
-    seen = images if weights is None else np.stack([observed.frame(number) for number in range(len(images))])
-    frames, shape = overlay(seen, found.positions, found.confidence, model.template_shape)
+    names = restored_names(frames.numbers, frames.names)
+    pictures, shape = overlay(frames, found.positions, found.confidence, model.template_shape)
     with output_file(out) if is_single_file(out) else output_folder(out) as place:
-        write_frames(place, frames, Pixels(np.dtype(np.uint8)), shape, restored_names(part), fps)
+        write_frames(place, pictures, Pixels(np.dtype(np.uint8)), shape, names, fps)
 
 
 def _check_speed(fps: float) -> None:
@@ -156,41 +162,12 @@ def _check_speed(fps: float) -> None:
 def _read_shown(model: Model, choice: FrameChoice, result: Path) -> np.ndarray:
     """The one frame that was chosen, by its number."""
     try:
-        return _read_for(model, replace(choice, nan_missing=True), result).frame(0)
+        with open_for(model, replace(choice, nan_missing=True), result) as frames:
+            return frames.frame(0)
     except FramesError as error:
         if error.argument != "frames":
             raise
         raise ArgumentValueError("number", error.problem) from error
-
-
-def _read_for(model: Model, choice: FrameChoice, path: Path) -> Observed:
-    """Frames as the model knows them: in colour where it was found in colour, and of its size."""
-    in_colour = model.num_channels is not None
-    if in_colour and choice.grey is not None:
-        raise ArgumentValueError("grey", f"is of no use here: {path} was found in colour.")
-    try:
-        observed = read_observed(replace(choice, colour=in_colour))
-    except FramesError as error:
-        if error.argument != "colour":
-            raise
-        problem = (
-            f"{choice.source} is grey, but {path} was found in frames of {model.num_channels} channels; give such."
-        )
-        raise FramesError(problem) from error
-    size, expected = observed.images.shape[1:3], np.shape(model.params.background)[:2]
-    if size != expected:
-        can_cut = size[0] >= expected[0] and size[1] >= expected[1]
-        or_cut = ", or cut these with --crop" if can_cut else ""
-        raise FramesError(
-            f"{choice.source} has frames of {size[0]} x {size[1]}, but {path} was found in frames of {expected[0]} x "
-            f"{expected[1]}; give frames of that size{or_cut}."
-        )
-    if in_colour and observed.images.shape[3] != model.num_channels:
-        raise FramesError(
-            f"{choice.source} has {observed.images.shape[3]} channels, but {path} was found in frames of "
-            f"{model.num_channels}; give such frames."
-        )
-    return observed
 
 
 def _range(params: Params) -> tuple[float, float]:
@@ -204,13 +181,13 @@ def _range(params: Params) -> tuple[float, float]:
     return float(values.min()), float(values.max())
 
 
-def _typical_cost(observed: Observed, model: Model) -> np.ndarray:
+def _typical_cost(frames: AppliedFrames, model: Model) -> np.ndarray:
     """What the noise costs a frame that is explained well, nats: more where more of it was observed."""
-    images, weights, _ = observed
-    if weights is None or weights.ndim == 2:
-        return np.zeros(len(images))
+    num_observed = frames.num_observed()
+    if num_observed is None:
+        return np.zeros(frames.shape[0])
     variances = np.broadcast_to(np.square(model.params.noise_scale, dtype=np.float64), model.num_channels or 1)
-    return np.log(2 * np.pi * np.e * variances).sum() / 2 * weights.sum(axis=(1, 2), dtype=np.float64)
+    return np.log(2 * np.pi * np.e * variances).sum() / 2 * num_observed
 
 
 def _warn_of_outliers(log_evidence: np.ndarray, image_size: int, numbers: Sequence[int]) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from jaxem.cli.outputs import expect_new
 from jaxem.cli.requests import FrameChoice
-from jaxem.io.frames import FramesError, Part
+from jaxem.io.frames import FramesError
 from jaxem.io.places import locate
 from jaxem.io.readers.folder import frames_in
 from jaxem.io.writers import VIDEO, can_hold, frame_names, is_single_file
@@ -87,17 +87,17 @@ def check_frame_names(out: Path, names: Sequence[str], overwrite: bool, argument
     expect_new((out / name for name in names), overwrite, argument)
 
 
-def picture_names(part: Part, choice: FrameChoice) -> list[str]:
+def picture_names(numbers: Sequence[int], names: Sequence[str] | None, choice: FrameChoice) -> list[str]:
     """What each frame is called by programs that take pictures one by one: its file, or its number in a stack."""
-    if part.names is not None:
-        return list(part.names)
+    if names is not None:
+        return list(names)
     stack = choice.path.name if isinstance(choice.path, Path) else ""
-    return [f"{number + 1:06}@{stack}" for number in part.numbers[: len(part.images)]]
+    return [f"{number + 1:06}@{stack}" for number in numbers]
 
 
-def restored_names(part: Part) -> list[str]:
+def restored_names(numbers: Sequence[int], names: Sequence[str] | None) -> list[str]:
     """Names of PNG files for frames: those that they came with, if they had names and no two alike, else numbers."""
-    stems = [Path(name).stem for name in part.names or ()]
+    stems = [Path(name).stem for name in names or ()]
     if stems and len(set(stems)) == len(stems):
         return [f"{stem}.png" for stem in stems]
-    return frame_names(part.numbers[: len(part.images)])
+    return frame_names(numbers)

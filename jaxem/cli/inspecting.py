@@ -83,13 +83,7 @@ def info(
 def read_or_look(choice: FrameChoice) -> tuple[Observed, tuple[int, ...]]:
     """The frames that were chosen, or as many of them as memory holds; and the shape of all of them."""
     with open_observed(choice) as opened:
-        shape = opened.frames.shape
-        most = frames_to_look_at(available_memory(), shape[1:], opened.frames.dtype)
-        if shape[0] <= most:
-            observed = opened.read()
-            return observed, observed.images.shape
-        frames = opened.stream()
-        return frames.evenly(min(max(1, most), frames.source.shape[0])), frames.source.shape
+        return opened.read_some(frames_to_look_at(available_memory(), opened.frames.shape[1:], opened.frames.dtype))
 
 
 def _say_what_to_expect(

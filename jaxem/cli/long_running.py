@@ -25,7 +25,7 @@ from jaxem.cli.text import InterruptedRunError, warn
 from jaxem.runtime.checkpoint import Checkpointer
 from jaxem.runtime.errors import ArgumentValueError, CheckpointError, ProcessesError
 from jaxem.runtime.processes import agree, connect, gather, is_first
-from jaxem.runtime.resources import available_memory
+from jaxem.runtime.resources import available_memory, taken_memory
 
 DIGEST_LENGTH = 16  # hexadecimal digits
 AFTERWARDS = ("test",)  # options of what is done with what was found
@@ -147,7 +147,7 @@ def memory_of_each(memory: int | None) -> int:
     agree(0)
     host = zlib.crc32(socket.gethostname().encode())
     there = sum(int(other) == host for other in gather(np.array(host, np.int64)))
-    own = available_memory() // there if memory is None else memory
+    own = available_memory() // there + taken_memory() if memory is None else memory
     return int(min(gather(np.array(own, np.int64))))
 
 

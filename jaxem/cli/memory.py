@@ -8,7 +8,9 @@ from typing import Any
 
 import numpy as np
 
+from jaxem.runtime.errors import ArgumentValueError
 from jaxem.runtime.resources import CHUNK_BYTES, CHUNKS_AHEAD, available_cores
+from jaxem.runtime.text import bytes_in_words
 
 # Measured by ``bench/forecast.py``: Python, JAX and the compiled programs, and how often the stack is held in the
 # precision of the fit, beside its own bytes.
@@ -45,6 +47,35 @@ def frames_in_memory(memory: float, shape: tuple[int, ...], dtype: np.dtype[Any]
     """How many frames may be in memory then, where so many bytes may be used."""
     left = memory - passes_memory(0, shape, dtype)
     return max(0, int(left / _bytes_of_frame(shape, dtype, has_weights)))
+
+
+def expect_room_for_results(memory: int, num_images: int) -> None:
+    """Find out before the work whether what is found of so many frames has room, of however many a file tells.
+
+    Raises:
+        ArgumentValueError: it has not.
+    """
+    needed = FOUND_BYTES * num_images
+    if needed > memory:
+        takes = f"what is found of {num_images} frames takes {bytes_in_words(round(needed))}"
+        raise ArgumentValueError("memory", f"of {bytes_in_words(memory)} is too little: {takes}; choose fewer of them.")
+
+
+def expect_room_to_read(memory: int, shape: tuple[int, ...], dtype: np.dtype[Any]) -> None:
+    """Find out before the work whether a few frames of a stack of this shape at a time have room.
+
+    Raises:
+        ArgumentValueError: they have not.
+    """
+    needed = passes_memory(0, shape[1:], dtype)
+    if needed > memory:
+        takes = f"a few frames at a time take {bytes_in_words(round(needed))}, with what JAX itself takes"
+        raise ArgumentValueError("memory", f"of {bytes_in_words(memory)} is too little: {takes}.")
+
+
+def frames_to_fit(memory: float, shape: tuple[int, ...], dtype: np.dtype[Any], *, has_weights: bool = False) -> int:
+    """How many frames may be in memory where no others are read."""
+    return max(0, int((memory - BASE_BYTES) / _bytes_of_frame(shape, dtype, has_weights)))
 
 
 def frames_to_look_at(memory: float, shape: tuple[int, ...], dtype: np.dtype[Any]) -> int:

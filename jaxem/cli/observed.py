@@ -65,6 +65,15 @@ class OpenedObserved:
         seen = _seen(images, mask, self.has_missing)
         return _observed(part_of(self.frames, images), seen, self.choice)
 
+    def read_some(self, most: int) -> tuple[Observed, tuple[int, ...]]:
+        """All of them if they are no more than that, else so many, evenly spaced; and the shape of all."""
+        if self.frames.shape[0] <= most:
+            observed = self.read()
+            return observed, observed.images.shape
+        frames = self.stream()
+        shape = frames.source.shape
+        return frames.evenly(min(max(1, most), shape[0])), shape
+
     def stream(self) -> ObservedStream:
         """The same, to be read a few at a time while the files are open."""
         frames = self.frames.counted()
@@ -110,10 +119,19 @@ class ObservedStream:
 
     def frame(self, number: int) -> np.ndarray:
         """One of the frames, NaN where it was not observed."""
-        weights = self.weights
+        return self.block(number, number + 1)[0]
+
+    def block(self, start: int, stop: int) -> np.ndarray:
+        """Some of the frames, NaN where they were not observed."""
+        pixels, weights = self.source.read(start, stop), self.weights
         if weights is not None and not isinstance(weights, np.ndarray):
-            weights = weights.read(number, number + 1)[0]
-        return _seen_alone(self.source.read(number, number + 1)[0], weights)
+            weights = weights.read(start, stop)
+        return _seen_alone(pixels, weights)
+
+    @property
+    def num_observed(self) -> np.ndarray | None:
+        """How many pixels of each frame were observed, (K,), of those that were read; None where all have the same."""
+        return self.weights.num_seen if isinstance(self.weights, _SeenSource) else None
 
     def evenly(self, count: int) -> Observed:
         """So many of the frames, evenly spaced."""
@@ -161,11 +179,14 @@ class _SeenSource:
     def __init__(self, frames: _LastRead, mask: np.ndarray | ReadsFrames | None, has_missing: bool) -> None:
         self.frames, self.mask, self.has_missing = frames, mask, has_missing
         self.shape, self.dtype = frames.shape[:3], np.dtype(bool)
+        self.num_seen = np.zeros(frames.shape[0], np.int64)
 
     def read(self, start: int, stop: int) -> np.ndarray:
         mask = self.mask if self.mask is None or isinstance(self.mask, np.ndarray) else self.mask.read(start, stop)
         seen = _seen(self.frames.read(start, stop), mask, self.has_missing)
-        return np.broadcast_to(np.bool_(True) if seen is None else seen, (stop - start, *self.shape[1:]))
+        seen = np.broadcast_to(np.bool_(True) if seen is None else seen, (stop - start, *self.shape[1:]))
+        self.num_seen[start:stop] = np.count_nonzero(seen, axis=(1, 2))
+        return seen
 
 
 @contextmanager
@@ -192,17 +213,6 @@ def open_observed(choice: FrameChoice) -> Iterator[OpenedObserved]:
             )
         )
         yield OpenedObserved(frames, choice, files)
-
-
-def read_observed(choice: FrameChoice) -> Observed:
-    """The same, all of them in memory.
-
-    Raises:
-        FramesError: the files cannot be used, or a choice cannot be met.
-        FileError, ArgumentValueError: the mask cannot be used.
-    """
-    with open_observed(choice) as opened:
-        return opened.read()
 
 
 def expect_several(num_images: int, choice: FrameChoice, num_processes: int = 1) -> None:
@@ -255,8 +265,9 @@ def _observed(part: Part, seen: np.ndarray | None, choice: FrameChoice) -> Obser
     return Observed(part.images, seen.astype(np.float32), part)
 
 
-def _seen_alone(frame: np.ndarray, weights: np.ndarray | None) -> np.ndarray:
+def _seen_alone(pixels: np.ndarray, weights: np.ndarray | None) -> np.ndarray:
+    """One frame or several, NaN where they were not observed."""
     if weights is None:
-        return frame
+        return pixels
     seen = weights > 0
-    return np.where(seen[..., None] if frame.ndim == 3 else seen, frame, np.nan)
+    return np.where(seen[..., None] if pixels.ndim > seen.ndim else seen, pixels, np.nan)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 
 import numpy as np
 
+from jaxem.cli.applied import AppliedFrames
 from jaxem.model.params import Positions
 from jaxem.plots.pictures import Palette, as_picture
 
@@ -17,12 +19,12 @@ SURE_CONFIDENCE = 0.9
 
 
 def overlay(
-    images: np.ndarray, positions: Positions, confidence: np.ndarray, template_shape: tuple[int, int]
+    frames: AppliedFrames, positions: Positions, confidence: np.ndarray, template_shape: tuple[int, int]
 ) -> tuple[Iterator[np.ndarray], tuple[int, ...]]:
     """Frames in colour, enlarged if they are small.
 
     Args:
-        images: (K, H, W) or (K, H, W, C), pixel values; NaN where nothing was observed.
+        frames: to draw into.
         positions: of the template in each.
         confidence: (K,), of its place; boxes of those above `SURE_CONFIDENCE` are orange, others blue.
         template_shape: (h, w), of the boxes.
@@ -30,26 +32,27 @@ def overlay(
     Returns:
         An iterator over (H', W', 3) uint8, and the shape of all, (K, H', W', 3).
     """
-    height, width = images.shape[1:3]
+    count, height, width = frames.shape[:3]
     scale = max(1, -(-SMALLEST_SIDE // min(height, width))) if min(height, width) > 1 else 1
-    palette = _palette(images)
+    palette = _palette(frames)
     corners = np.asarray(positions.corners)
 
-    def frames() -> Iterator[np.ndarray]:
-        for image, corner, sure in zip(images, corners, np.asarray(confidence), strict=True):
+    def drawn() -> Iterator[np.ndarray]:
+        for image, corner, sure in zip(frames.in_order(), corners, np.asarray(confidence), strict=True):
             shade = np.rint(255 * as_picture(image, palette)[..., :3]).astype(np.uint8)
             picture = shade.repeat(scale, axis=0).repeat(scale, axis=1)
             if (corner >= 0).all():
                 _outline(picture, corner, template_shape, scale, SURE if sure > SURE_CONFIDENCE else UNSURE)
             yield picture
 
-    return frames(), (len(images), height * scale, width * scale, 3)
+    return drawn(), (count, height * scale, width * scale, 3)
 
 
-def _palette(images: np.ndarray) -> Palette:
-    """From nearly the lowest to nearly the highest pixel value of all."""
-    step = max(1, images.size // MOST_PIXELS_LOOKED_AT)
-    some = images.reshape(-1)[::step]
+def _palette(frames: AppliedFrames) -> Palette:
+    """From nearly the lowest to nearly the highest pixel value of some frames, evenly spaced."""
+    count = min(frames.shape[0], max(1, MOST_PIXELS_LOOKED_AT // math.prod(frames.shape[1:])))
+    numbers = np.linspace(0, frames.shape[0] - 1, count).astype(int).tolist()
+    some = np.stack([frames.frame(number) for number in numbers])
     some = some[np.isfinite(some)]
     if not some.size:
         return Palette(0.0, 1.0)

@@ -16,6 +16,7 @@ from jaxem.cli.parameters import (
     GreyOption,
     JsonOption,
     MaskOption,
+    MemoryOption,
     MissingOption,
     ModelOption,
     OverwriteOption,
@@ -33,6 +34,7 @@ from jaxem.cli.requests import (
     FRAMES_PER_SECOND,
     FrameChoice,
     choose_frames,
+    parse_memory,
     shown_frame,
 )
 
@@ -54,6 +56,7 @@ def locate(
     every: EveryOption = FrameChoice.every,
     grey: GreyOption = FrameChoice.grey,
     channel: ChannelOption = FrameChoice.channel,
+    memory: MemoryOption = None,
     json: JsonOption = False,
 ) -> int:
     """Find where a template that was found before is in each of FRAMES.
@@ -72,7 +75,17 @@ def locate(
     from jaxem.cli import applying
 
     return applying.locate(
-        choice, model, out, prior, fitted, overwrite=overwrite, star=star, drawn=overlay, fps=fps, as_json=json
+        choice,
+        model,
+        out,
+        prior,
+        fitted,
+        overwrite=overwrite,
+        star=star,
+        drawn=overlay,
+        fps=fps,
+        memory=parse_memory(memory),
+        as_json=json,
     )
 
 
@@ -89,6 +102,7 @@ def restore(
     every: EveryOption = FrameChoice.every,
     grey: GreyOption = FrameChoice.grey,
     channel: ChannelOption = FrameChoice.channel,
+    memory: MemoryOption = None,
     json: JsonOption = False,
 ) -> int:
     """Write each of FRAMES without its noise: the background, and the template at its most probable place.
@@ -100,7 +114,7 @@ def restore(
     choice = choose_frames(frames, crop, chosen, every, grey, channel=channel, nan_missing=nan_missing, mask=mask)
     from jaxem.cli import applying
 
-    return applying.restore(choice, model, out, fps, overwrite=overwrite, as_json=json)
+    return applying.restore(choice, model, out, fps, overwrite=overwrite, memory=parse_memory(memory), as_json=json)
 
 
 def simulate(

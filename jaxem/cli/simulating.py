@@ -53,7 +53,8 @@ def simulate(model: Path | None, num_images: int, seed: int, out: Path, *, overw
         drawn = sampling.simulate_positions(jax.random.key(seed), given.params, num_images, transforms=given.transforms)
         images, positions = np.asarray(drawn[0]), drawn[1]
     transforms = IDENTITY if given is None else given.transforms
-    pixels = pixels_for(out, images, float(images.min()), float(images.max()))
+    limits = float(images.min()), float(images.max())
+    pixels = pixels_for(out, images.shape, images.dtype, limits, lambda: limits)
     with output_folder(table.parent) as folder:
         place = folder / out.name if single else folder
         write_frames(place, images, pixels, images.shape, names, FRAMES_PER_SECOND)

@@ -14,7 +14,8 @@ from jaxem.assess.shape_fits import SizedFit
 from jaxem.cli.display import Display
 from jaxem.cli.fitting import MOST_RESTARTS
 from jaxem.cli.long_running import choose_display
-from jaxem.cli.observed import expect_several, note_frames, read_observed
+from jaxem.cli.memory import frames_to_fit
+from jaxem.cli.observed import Observed, expect_several, note_frames, open_observed
 from jaxem.cli.outputs import check_folder
 from jaxem.cli.requests import FrameChoice, Reporting, SizeRequest
 from jaxem.cli.text import warn
@@ -24,8 +25,10 @@ from jaxem.runtime.compilation_cache import cache_compiled_programs
 from jaxem.runtime.errors import ArgumentValueError
 from jaxem.runtime.files import output_folder
 from jaxem.runtime.remarks import Grade
+from jaxem.runtime.resources import available_memory, taken_memory
 
 SIZE_FILES = ("sizes.csv", "sizes.npz", "sizes.png")
+FEWEST_FITTED = 16  # frames, however little memory is free
 MOST_SHOWN = 10  # rows of the table on the screen
 
 
@@ -38,9 +41,9 @@ def size(
     seed = as_seed(request.seed)
     if out is not None:
         check_folder(out, SIZE_FILES, overwrite)
-    observed = read_observed(choice)
+    observed, whole = read_what_fits(choice)
     images = observed.images
-    expect_several(len(images), choice)
+    expect_several(whole[0], choice)
     shapes = _as_range(request, images.shape[1:3])
     cache_compiled_programs()
     with choose_display(reporting, len(images)) as display:
@@ -56,6 +59,20 @@ def size(
         )
         _conclude(found, out, display)
     return 0
+
+
+def read_what_fits(choice: FrameChoice) -> tuple[Observed, tuple[int, ...]]:
+    """The frames that were chosen, or as many of them as memory holds, with a note; and the shape of all."""
+    with open_observed(choice) as opened:
+        shape, dtype = opened.frames.shape, opened.frames.dtype
+        memory = available_memory() + taken_memory()
+        most = frames_to_fit(memory, shape[1:], dtype, has_weights=opened.may_have_weights)
+        observed, whole = opened.read_some(max(FEWEST_FITTED, most))
+    if len(observed.images) == whole[0]:
+        return observed, whole
+    note = f"they are evenly spaced among {whole[0]}, which are more than memory holds"
+    part = observed.part
+    return observed._replace(part=part._replace(notes=(note, *part.notes))), whole
 
 
 def _as_range(request: SizeRequest, image_shape: tuple[int, ...]) -> list[tuple[int, int]]:

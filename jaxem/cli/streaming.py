@@ -21,7 +21,7 @@ from jaxem.assess.detection import DetectionTest, nothing_tested
 from jaxem.cli.claims import FittedFrames, as_searched, search_options
 from jaxem.cli.display import Display
 from jaxem.cli.long_running import fingerprint_of
-from jaxem.cli.memory import FOUND_BYTES, frames_in_memory, passes_memory
+from jaxem.cli.memory import expect_room_for_results, frames_in_memory, passes_memory
 from jaxem.cli.observed import Observed, ObservedStream
 from jaxem.cli.odd_data import Looked
 from jaxem.cli.requests import FitRequest
@@ -123,9 +123,7 @@ def choose_sample(
     if recorded is not None and RECORDED[0] in recorded:  # else of one process, which held all frames
         return Sample(*(int(recorded[name]) for name in RECORDED))
     count, shape = frames.source.shape[0], frames.source.shape[1:]
-    if FOUND_BYTES * count > memory:
-        takes = f"what is found of {count} frames takes {bytes_in_words(round(FOUND_BYTES * count))}"
-        raise ArgumentValueError("memory", f"of {bytes_in_words(memory)} is too little: {takes}; choose fewer of them.")
+    expect_room_for_results(memory, count)
     has_weights = not (frames.weights is None or isinstance(frames.weights, np.ndarray))
     most = frames_in_memory(memory, shape, frames.source.dtype, has_weights=has_weights)
     fewest = min(LOOKED_AT * FEWEST_SEARCHED, count)

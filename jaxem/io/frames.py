@@ -169,7 +169,8 @@ class OpenedFrames:
         """
         numbers = self.taken[start:stop]
         stored = self.as_stored(numbers)
-        if self.wanted.colour and stored.ndim == 3 and len(stored):
+        is_grey = stored.ndim == len(self.source.shape) == 3  # where the first frame is in colour, some may be grey
+        if self.wanted.colour and is_grey and len(stored):
             raise no_channels(self.path)
         block = self.as_asked_for(stored, numbers) if len(stored) else stored
         if len(block) < len(numbers):

@@ -25,6 +25,9 @@ HIGH_QUALITY = {"crf": "12"}
 CLASSIC_TIFF = 2**32 - 2**25  # bytes that its offsets reach
 
 
+Limits = tuple[float, float]  # the lowest and the highest of some pixel values
+
+
 @dataclass(frozen=True)
 class Pixels:
     """How pixel values become numbers in a file: rounded, cut and stretched, or as they are.
@@ -59,16 +62,19 @@ class Pixels:
         return f"{kind} {self.shade}, 0 for {self.low:.6g} and {np.iinfo(self.dtype).max} for {self.high:.6g}"
 
 
-def pixels_for(path: Path, like: np.ndarray, low: float, high: float) -> Pixels:
+def pixels_for(
+    path: Path, shape: tuple[int, ...], dtype: np.dtype[Any], limits: Limits, extremes: Callable[[], Limits]
+) -> Pixels:
     """How pixels are kept in a file of this name.
 
     Args:
         path: where they shall go; its suffix tells the form.
-        like: frames of the type and range that they should have, (K, H, W) or (K, H, W, C).
-        low: the lowest of the values to write.
-        high: the highest.
+        shape: (K, H, W) or (K, H, W, C), of them all.
+        dtype: that they should have, if the file can hold it.
+        limits: the lowest of the values to write, and the highest.
+        extremes: gives those of the frames that they shall look like; asked only where it matters.
     """
-    dtype, is_whole, has_channels = like.dtype, like.dtype.kind in "iu", like.ndim == 4
+    is_whole, has_channels = dtype.kind in "iu", len(shape) == 4
     shade = "colour" if has_channels else "grey"
     if path.suffix.lower() == ".npy" or path.suffix.lower() in TIFF:
         return Pixels(dtype if is_whole else np.dtype(np.float32))
@@ -77,13 +83,13 @@ def pixels_for(path: Path, like: np.ndarray, low: float, high: float) -> Pixels:
         return Pixels(known if is_whole and known in MRC_MODES else np.dtype(np.float32))
     most = 0
     if is_whole:
-        most = int(np.iinfo(dtype).max) if dtype in (np.uint8, np.uint16) else int(like.max(initial=0))
-        most = 2**31 if int(like.min(initial=0)) < 0 else most
+        lowest, highest = (0, np.iinfo(dtype).max) if dtype in (np.uint8, np.uint16) else extremes()
+        most = 2**31 if lowest < 0 else int(max(highest, 0))
     if is_whole and most < 2**8:
         return Pixels(np.dtype(np.uint8))
     if path.suffix.lower() in VIDEO or has_channels:  # what writes PNG knows no colour of 16 bits
-        return Pixels(np.dtype(np.uint8), low, high, shade)
-    return Pixels(np.dtype(np.uint16)) if is_whole and most < 2**16 else Pixels(np.dtype(np.uint16), low, high)
+        return Pixels(np.dtype(np.uint8), *limits, shade)
+    return Pixels(np.dtype(np.uint16)) if is_whole and most < 2**16 else Pixels(np.dtype(np.uint16), *limits)
 
 
 def is_single_file(path: Path) -> bool:

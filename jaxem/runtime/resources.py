@@ -34,6 +34,15 @@ def available_memory() -> int:
     return min(_of_system(), *_of_groups())
 
 
+def taken_memory(status: Path = Path("/proc/self/status")) -> int:
+    """Bytes of main memory that this process has taken for itself already, files aside; 0 where nobody tells."""
+    try:
+        lines = status.read_text(encoding="ascii", errors="replace").splitlines()
+        return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("RssAnon:"))
+    except (OSError, ValueError, IndexError, StopIteration):
+        return 0
+
+
 def _of_system() -> int:
     try:
         with open("/proc/meminfo", encoding="ascii") as lines:
