@@ -15,11 +15,14 @@ from jaxem.runtime.supervision import CAUSES, _verdict
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="there are no forks")
 LOST = 5
+# Whatever started the tests may have had signals ignored, as nohup and shells in the background do.
 BEGIN = """
 import os, signal, sys, time
 from jaxem.runtime.supervision import is_watched, last_word, split_off
-split_off(5)
+signal.signal(signal.SIGHUP, signal.SIG_DFL)
+signal.signal(signal.SIGINT, signal.default_int_handler)
 """
+SPLIT = "split_off(5)\n"
 FATAL = (
     "F1126 22:05:49 3128 client.h:80] Terminating process because the JAX distributed service detected fatal errors. "
     "This most likely indicates that another task died; see the other task logs for more details. absl::Status: "
@@ -28,9 +31,9 @@ STACK = "*** Check failure stack trace: ***\\n    @     0x7f0e5a840634  absl::Lo
 
 
 @contextmanager
-def started(code, **kwargs):
+def started(code, before="", **kwargs):
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE} | kwargs
-    with subprocess.Popen([sys.executable, "-c", BEGIN + code], text=True, **pipes) as process:
+    with subprocess.Popen([sys.executable, "-c", BEGIN + before + SPLIT + code], text=True, **pipes) as process:
         try:
             yield process
         finally:
@@ -125,6 +128,14 @@ def test_signals_reach_the_worker(name):
         worker_of(process)
         process.send_signal(getattr(signal, name))
         assert process.wait(timeout=60) == 40
+
+
+def test_a_signal_that_is_ignored_stays_so():
+    ignores = "signal.signal(signal.SIGHUP, signal.SIG_IGN)\n"
+    with started("print(os.getpid(), flush=True)\ntime.sleep(1)\nsys.exit(7)", ignores) as process:
+        worker_of(process)
+        process.send_signal(signal.SIGHUP)
+        assert process.wait(timeout=60) == 7
 
 
 def test_a_request_that_comes_twice_is_one():
