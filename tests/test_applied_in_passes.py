@@ -2,7 +2,9 @@
 
 import csv
 import re
+from fractions import Fraction
 
+import av
 import h5py
 import jax.numpy as jnp
 import numpy as np
@@ -10,10 +12,11 @@ import pytest
 from PIL import Image
 
 import jaxem
-from jaxem.cli import memory
+from jaxem.cli import applied, memory, overlay
 from jaxem.cli.app import run
 from jaxem.cli.exit_codes import ExitCode
 from jaxem.io import read_frames
+from jaxem.io.readers import video
 
 COUNT, HEIGHT, WIDTH = 70, 14, 15
 LITTLE, MUCH = ("--memory", "20kB"), ("--memory", "2GB")
@@ -55,7 +58,7 @@ def files(tmp_path):
     return tmp_path
 
 
-def both(capfd, command, *arguments, out="out"):
+def both(capfd, command, *arguments):
     """What a command says of frames in passes, and of frames in memory; each writes to a place of its own."""
     said = []
     for name, limit in (("passes", LITTLE), ("memory", MUCH)):
@@ -155,6 +158,76 @@ def test_a_folder_in_colour_with_boxes(files, capfd):
     assert [path.name for path in pictures[0]] == [path.name for path in pictures[1]]
     for path, other in zip(*pictures, strict=True):
         np.testing.assert_array_equal(np.asarray(Image.open(path)), np.asarray(Image.open(other)))
+
+
+def in_video(path, frames):
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("ffv1", rate=Fraction(10))
+        stream.height, stream.width, stream.pix_fmt = *frames.shape[1:3], "gray"
+        for frame in frames:
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(frame, format="gray")))
+        container.mux(stream.encode())
+
+
+def test_a_video_is_counted_first_and_gone_back_in(files, capfd, monkeypatch):
+    """It may hold fewer frames than packets, and none of those chosen."""
+    in_video(files / "frames.mkv", np.load(files / "frames.npy"))
+    monkeypatch.setattr(video, "_count_packets", lambda *_: (COUNT + 30, False))
+    options = ("--model", files / "model.npz", "--out", files / "PLACE", "--overwrite")
+    both(capfd, "locate", files / "frames.mkv", *options, "--overlay", files / "PLACE.npy")
+    assert len(expect_same_tables(files)) == COUNT
+    np.testing.assert_array_equal(np.load(files / "passes.npy"), np.load(files / "memory.npy"))
+    for limit in (LITTLE, MUCH):
+        arguments = ["locate", files / "frames.mkv", *options, "--frames", f"{COUNT + 3}:", *limit]
+        assert run([str(argument) for argument in arguments]) == ExitCode.USERS_ERROR
+        text = capfd.readouterr().err
+        assert re.fullmatch("jaxem: FRAMES: .*frames.mkv holds no frame of those chosen.\n", text), text
+
+
+@pytest.mark.parametrize("grey", [range(25), range(30, 55)], ids=["first", "later"])
+def test_grey_pictures_among_some_in_colour(files, capfd, grey):
+    """More of them in a row than are read at once."""
+    for channels, name in ((3, "colour"), (None, "grey")):
+        params, frames = planted(*[3] * (channels is not None))
+        jaxem.save(files / "model.npz", params)
+        (files / name).mkdir()
+        for number, frame in enumerate(frames):
+            if channels is None:
+                frame = frame if number in grey else np.stack([frame, frame // 2, 255 - frame], axis=-1)
+            elif number in grey:
+                frame = frame[..., 0]
+            Image.fromarray(frame).save(files / name / f"{number:02}.png")
+        options = ("--model", files / "model.npz", "--out", files / "PLACE", "--overwrite")
+        if channels is None and grey[0] == 0:  # of the first one comes another type than of all
+            arguments = ["locate", str(files / name), *map(str, options), *LITTLE]
+            assert run(arguments) == ExitCode.USERS_ERROR
+            assert "holds frames in colour among grey ones; they can be read at once alone" in capfd.readouterr().err
+            continue
+        both(capfd, "locate", files / name, *options, "--overlay", files / f"PLACE {name}")
+        expect_same_tables(files)
+
+
+def test_what_is_free_decides_where_nobody_says(files, capfd, monkeypatch):
+    arguments = ["locate", str(files / "frames.npy"), "--model", str(files / "model.npz"), "--overwrite"]
+    needed = memory.fit_memory((COUNT, HEIGHT, WIDTH), np.dtype(np.uint8))
+    for free, taken, in_passes in [(needed - 9, 9, False), (needed - 9, 8, True)]:
+        monkeypatch.setattr(applied, "available_memory", lambda free=free: free)
+        monkeypatch.setattr(applied, "taken_memory", lambda taken=taken: taken)
+        assert run([*arguments, "--out", str(files / "out")]) == ExitCode.DONE
+        assert ("these are read a few at a time" in capfd.readouterr().out) == in_passes
+
+
+def test_black_and_white_are_of_frames_all_over_the_stack(files, capfd, monkeypatch):
+    """Also where a single frame has as many pixels as are looked at."""
+    monkeypatch.setattr(overlay, "MOST_PIXELS_LOOKED_AT", HEIGHT * WIDTH)
+    frames = np.load(files / "frames.npy")
+    frames[0] = 7
+    np.save(files / "frames.npy", frames)
+    options = ("--model", files / "model.npz", "--out", files / "PLACE", "--overlay", files / "PLACE.npy")
+    both(capfd, "locate", files / "frames.npy", *options)
+    drawn = np.load(files / "passes.npy")[5]
+    np.testing.assert_array_equal(drawn, np.load(files / "memory.npy")[5])
+    assert len(np.unique(drawn)) > 60
 
 
 def test_what_cannot_be_is_said_in_one_line(files, capfd, monkeypatch):

@@ -339,6 +339,18 @@ def test_grey_frames_before_colour(tmp_path, monkeypatch, block):
     np.testing.assert_allclose(read_frames(folder), expected, rtol=1e-5)
 
 
+def test_notes_of_files_that_were_not_all_read(tmp_path):
+    turned = Image.Exif()
+    turned[0x0112] = 3
+    for number, frame in enumerate(GREY8[:3]):
+        Image.fromarray(frame).save(tmp_path / f"{number}.png", exif=turned)
+    with open_frames(tmp_path) as opened:
+        assert opened.notes == ("at least 1 frame: turned as EXIF says",)
+        for _ in range(2):
+            opened.read(0, 3)
+        assert opened.notes == ("3 frames: turned as EXIF says",)
+
+
 def test_one_channel_two_and_a_fourth(tmp_path):
     np.testing.assert_array_equal(read_frames(in_npy(tmp_path, GREY8[..., None])), GREY8)
     two = np.stack([GREY8, 255 - GREY8], axis=-1)

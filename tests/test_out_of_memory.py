@@ -189,8 +189,8 @@ def test_info_looks_at_as_many_as_memory_holds(stack, tmp_path, capfd, monkeypat
 
 def test_size_fits_as_many_as_memory_holds(stack, tmp_path, capfd, monkeypatch):
     monkeypatch.setattr(sizing, "taken_memory", lambda: 1000)
-    room = memory.fit_memory((100, HEIGHT, WIDTH), np.dtype(np.uint8))
-    monkeypatch.setattr(sizing, "available_memory", lambda: room - 999)
+    each = HEIGHT * WIDTH * 5 + HEIGHT * (WIDTH + 1) * 12  # as read and in single precision; continued by one column
+    monkeypatch.setattr(sizing, "available_memory", lambda: 100 * each - 999)
     command = ["size", str(stack), "--from", "5", "4", "--to", "5", "5", "--restarts", "1", "--out", str(tmp_path)]
     assert run(command) == ExitCode.DONE
     text = capfd.readouterr().out

@@ -199,23 +199,16 @@ def open_for(model: Model, choice: FrameChoice, path: Path, memory: int | None =
     with ExitStack() as files:
         try:
             opened = files.enter_context(open_observed(replace(choice, colour=in_colour)))
-            _expect_size(opened.frames.shape, model, choice, path)
-            frames = _held(opened, memory)
-            if isinstance(frames, FramesInMemory):
-                files.close()
-            elif in_colour:  # of a folder only reading some tells that they are grey
-                next(frames.in_order())
         except FramesError as error:
             if error.argument != "colour":
                 raise
             channels = model.num_channels
             problem = f"{choice.source} is grey, but {path} was found in frames of {channels} channels; give such."
             raise FramesError(problem) from error
-        if in_colour and frames.shape[3] != model.num_channels:
-            raise FramesError(
-                f"{choice.source} has {frames.shape[3]} channels, but {path} was found in frames of "
-                f"{model.num_channels}; give such frames."
-            )
+        _expect_size(opened.frames.shape, model, choice, path)
+        frames = _held(opened, memory)
+        if isinstance(frames, FramesInMemory):
+            files.close()
         yield frames
 
 
@@ -240,4 +233,9 @@ def _expect_size(shape: tuple[int, ...], model: Model, choice: FrameChoice, path
         raise FramesError(
             f"{choice.source} has frames of {size[0]} x {size[1]}, but {path} was found in frames of {expected[0]} x "
             f"{expected[1]}; give frames of that size{or_cut}."
+        )
+    if model.num_channels is not None and shape[3] != model.num_channels:
+        raise FramesError(
+            f"{choice.source} has {shape[3]} channels, but {path} was found in frames of "
+            f"{model.num_channels}; give such frames."
         )

@@ -19,7 +19,7 @@ from jaxem.cli.requests import FrameChoice
 from jaxem.cli.text import describe_frames
 from jaxem.runtime.arguments import as_positive, as_template_shape
 from jaxem.runtime.errors import ArgumentValueError
-from jaxem.runtime.resources import available_memory
+from jaxem.runtime.resources import available_memory, taken_memory
 from jaxem.runtime.text import bytes_in_words, clock, plural
 
 TEMPLATE_SHARE = 4  # the part of the frame's sides that a template has if nobody says
@@ -68,7 +68,7 @@ def info(
     say_what_is_odd(observed, template_shape, statistics, display)
     if difference is not None and template_shape is not None:
         _say_what_to_expect(shape, template_shape, difference, statistics.noise, display)
-    needed, available = fit_memory(shape, images.dtype), available_memory()
+    needed, available = fit_memory(shape, images.dtype), available_memory() + taken_memory()
     seconds, time_needed = None, "add --estimate for the time"
     if estimate:
         seconds, time_needed = _estimate(images, shape[0], template_shape, seconds_to_read, display)

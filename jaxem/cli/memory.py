@@ -17,6 +17,7 @@ from jaxem.runtime.text import bytes_in_words
 BASE_BYTES, STACK_COPIES = 440e6, 2.0
 # Of frames that are read a few at a time, how often what each core works on and what is read ahead is held.
 CHUNK_COPIES = 3.0
+CONTINUED_COPIES = 3.0  # of frames continued at the edges, with their transforms
 WEIGHT_BYTES = 9.0  # of a pixel whose weight is its own: whether it was observed, its weight, and a copy of that
 # Of images while they are drawn: templates pasted, noise, and their sum.
 DRAWING_BYTES_PER_PIXEL = 20
@@ -73,9 +74,27 @@ def expect_room_to_read(memory: int, shape: tuple[int, ...], dtype: np.dtype[Any
         raise ArgumentValueError("memory", f"of {bytes_in_words(memory)} is too little: {takes}.")
 
 
-def frames_to_fit(memory: float, shape: tuple[int, ...], dtype: np.dtype[Any], *, has_weights: bool = False) -> int:
-    """How many frames may be in memory where no others are read."""
-    return max(0, int((memory - BASE_BYTES) / _bytes_of_frame(shape, dtype, has_weights)))
+def frames_to_size(
+    memory: float,
+    shape: tuple[int, ...],
+    dtype: np.dtype[Any],
+    margin: tuple[int, int],
+    *,
+    has_weights: bool = False,
+) -> int:
+    """How many frames (H, W) or (H, W, C) ``jaxem size`` may have in memory, where so many bytes may be used.
+
+    Args:
+        memory: bytes.
+        shape: of a frame.
+        dtype: of the pixels.
+        margin: by how much larger the largest template is than the smallest, by which all frames are continued.
+        has_weights: whether each frame has weights of its own.
+    """
+    itemsize, continued = _fit_itemsize(dtype), (shape[0] + margin[0], shape[1] + margin[1], *shape[2:])
+    own = math.prod(shape) * (dtype.itemsize + itemsize) + math.prod(continued) * CONTINUED_COPIES * itemsize
+    own += WEIGHT_BYTES * math.prod(continued[:2]) if has_weights else 0
+    return max(0, int((memory - BASE_BYTES) / own))
 
 
 def frames_to_look_at(memory: float, shape: tuple[int, ...], dtype: np.dtype[Any]) -> int:

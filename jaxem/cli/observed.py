@@ -130,7 +130,7 @@ class ObservedStream:
 
     @property
     def num_observed(self) -> np.ndarray | None:
-        """How many pixels of each frame were observed, (K,), of those that were read; None where all have the same."""
+        """How many pixels of each frame were observed, (K,), of those that were read; None where no frame differs."""
         return self.weights.num_seen if isinstance(self.weights, _SeenSource) else None
 
     def evenly(self, count: int) -> Observed:

@@ -13,7 +13,7 @@ from jaxem.plots.pictures import Palette, as_picture
 
 SMALLEST_SIDE = 240  # pixels of the screen, to which small frames are enlarged by whole numbers
 FARTHEST_SHARE = 0.002  # of the pixels at either end, which one black and one white stand for
-MOST_PIXELS_LOOKED_AT = 2**22
+MOST_PIXELS_LOOKED_AT, FEWEST_LOOKED_AT = 2**22, 32  # pixels of all frames together, frames
 SURE, UNSURE = (230, 159, 0), (86, 180, 233)  # orange and sky blue, which everybody can tell apart
 SURE_CONFIDENCE = 0.9
 
@@ -49,10 +49,12 @@ def overlay(
 
 
 def _palette(frames: AppliedFrames) -> Palette:
-    """From nearly the lowest to nearly the highest pixel value of some frames, evenly spaced."""
-    count = min(frames.shape[0], max(1, MOST_PIXELS_LOOKED_AT // math.prod(frames.shape[1:])))
+    """From nearly the lowest to nearly the highest of some pixel values of some frames, evenly spaced."""
+    size = math.prod(frames.shape[1:])
+    count = min(frames.shape[0], max(FEWEST_LOOKED_AT, MOST_PIXELS_LOOKED_AT // size))
+    step = max(1, count * size // MOST_PIXELS_LOOKED_AT)
     numbers = np.linspace(0, frames.shape[0] - 1, count).astype(int).tolist()
-    some = np.stack([frames.frame(number) for number in numbers])
+    some = np.stack([frames.frame(number).reshape(-1)[::step] for number in numbers])
     some = some[np.isfinite(some)]
     if not some.size:
         return Palette(0.0, 1.0)

@@ -15,6 +15,7 @@ from jaxem.runtime.errors import ArgumentValueError
 SPELLINGS = {
     "path": "FRAMES",
     "images": "FRAMES",
+    "source": "FRAMES",
     "result": "RESULT",
     "params": "--model",
     "num_restarts": "--restarts",

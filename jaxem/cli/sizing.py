@@ -14,8 +14,8 @@ from jaxem.assess.shape_fits import SizedFit
 from jaxem.cli.display import Display
 from jaxem.cli.fitting import MOST_RESTARTS
 from jaxem.cli.long_running import choose_display
-from jaxem.cli.memory import frames_to_fit
-from jaxem.cli.observed import Observed, expect_several, note_frames, open_observed
+from jaxem.cli.memory import frames_to_size
+from jaxem.cli.observed import Observed, OpenedObserved, expect_several, note_frames, open_observed
 from jaxem.cli.outputs import check_folder
 from jaxem.cli.requests import FrameChoice, Reporting, SizeRequest
 from jaxem.cli.text import warn
@@ -28,7 +28,7 @@ from jaxem.runtime.remarks import Grade
 from jaxem.runtime.resources import available_memory, taken_memory
 
 SIZE_FILES = ("sizes.csv", "sizes.npz", "sizes.png")
-FEWEST_FITTED = 16  # frames, however little memory is free
+FEWEST_FITTED = 16  # frames, from which a size can be told
 MOST_SHOWN = 10  # rows of the table on the screen
 
 
@@ -41,10 +41,11 @@ def size(
     seed = as_seed(request.seed)
     if out is not None:
         check_folder(out, SIZE_FILES, overwrite)
-    observed, whole = read_what_fits(choice)
+    with open_observed(choice) as opened:
+        shapes = _as_range(request, opened.frames.shape[1:3])
+        observed, num_images = read_what_fits(opened, request)
     images = observed.images
-    expect_several(whole[0], choice)
-    shapes = _as_range(request, images.shape[1:3])
+    expect_several(num_images, choice)
     cache_compiled_programs()
     with choose_display(reporting, len(images)) as display:
         note_frames(observed, choice, display)
@@ -61,18 +62,19 @@ def size(
     return 0
 
 
-def read_what_fits(choice: FrameChoice) -> tuple[Observed, tuple[int, ...]]:
-    """The frames that were chosen, or as many of them as memory holds, with a note; and the shape of all."""
-    with open_observed(choice) as opened:
-        shape, dtype = opened.frames.shape, opened.frames.dtype
-        memory = available_memory() + taken_memory()
-        most = frames_to_fit(memory, shape[1:], dtype, has_weights=opened.may_have_weights)
-        observed, whole = opened.read_some(max(FEWEST_FITTED, most))
+def read_what_fits(opened: OpenedObserved, request: SizeRequest) -> tuple[Observed, int]:
+    """The frames that were opened, or as many of them as memory holds, with a note; and how many there are."""
+    shape, memory = opened.frames.shape, available_memory() + taken_memory()
+    margin = request.largest[0] - request.smallest[0], request.largest[1] - request.smallest[1]
+    most = frames_to_size(memory, shape[1:], opened.frames.dtype, margin, has_weights=opened.may_have_weights)
+    if most < FEWEST_FITTED:  # reading all of them tells what is wrong, if that is too much
+        most = shape[0]
+    observed, whole = opened.read_some(most)
     if len(observed.images) == whole[0]:
-        return observed, whole
+        return observed, whole[0]
     note = f"they are evenly spaced among {whole[0]}, which are more than memory holds"
     part = observed.part
-    return observed._replace(part=part._replace(notes=(note, *part.notes))), whole
+    return observed._replace(part=part._replace(notes=(note, *part.notes))), whole[0]
 
 
 def _as_range(request: SizeRequest, image_shape: tuple[int, ...]) -> list[tuple[int, int]]:

@@ -153,10 +153,16 @@ class OpenedFrames:
         return (*self.source.about.notes, *filter(None, [along, grey]))
 
     def counted(self) -> OpenedFrames:
-        """The same with as many frames as there really are, where only decoding a video tells."""
+        """The same with as many frames as there really are, where only decoding a video tells.
+
+        Raises:
+            FramesError: there is none of those chosen.
+        """
         count = getattr(self.source, "count", None)
         total = self.source.shape[0] if count is None else count()
         num = sum(number < total for number in self.taken) if total < self.source.shape[0] else len(self.taken)
+        if not num:
+            raise FramesError(f"{self.path} holds no frame of those chosen.")
         if num == len(self.taken):
             return self
         return replace(self, taken=self.taken[:num], numbers=self.numbers[:num], total=total)
@@ -169,14 +175,13 @@ class OpenedFrames:
         """
         numbers = self.taken[start:stop]
         stored = self.as_stored(numbers)
-        is_grey = stored.ndim == len(self.source.shape) == 3  # where the first frame is in colour, some may be grey
-        if self.wanted.colour and is_grey and len(stored):
-            raise no_channels(self.path)
         block = self.as_asked_for(stored, numbers) if len(stored) else stored
         if len(block) < len(numbers):
             raise FramesError(
                 f"{self.path} holds fewer frames than it claims, {start + len(block)} of {self.shape[0]}."
             )
+        if len(self.source.shape) == 4 and np.can_cast(block.dtype, self.dtype):  # grey ones among others in colour
+            block = block.astype(self.dtype, copy=False)
         if block.dtype != self.dtype or block.shape[1:] != self.shape[1:]:
             raise FramesError(f"{self.path} holds frames in colour among grey ones; they can be read at once alone.")
         block = np.array(block)
@@ -192,6 +197,15 @@ class OpenedFrames:
         block = as_wanted(block.astype(native(block.dtype), copy=False), self.wanted)
         check_numbers(block, numbers, self.path, self.wanted.nan_missing)
         return block
+
+    def expect_colour(self) -> None:
+        """Refuse files of one frame each of which all are grey, where the first is.
+
+        Raises:
+            FramesError: they are.
+        """
+        if not any(self.as_stored(range(number, number + 1)).ndim == 4 for number in self.taken):
+            raise no_channels(self.path)
 
     @property
     def claimed_bytes(self) -> int:
@@ -279,6 +293,8 @@ def open_frames(
         found = OpenedFrames(source, place, wanted, numbers, *in_file, rows, columns, names)
         if source.stored_bytes is not None:
             check_claim(place, found.claimed_bytes, source.stored_bytes)
+        if colour and len(source.shape) == 3:
+            found.expect_colour()
         yield found
 
 
@@ -288,11 +304,10 @@ def read_all(opened: OpenedFrames) -> np.ndarray:
     frame = nbytes(source.shape[1:], source.dtype)
     check_memory(path, nbytes(opened.shape, opened.dtype) + min(BLOCK, opened.claimed_bytes) + frame)
     out = room_for(path, opened.shape, opened.dtype)
-    step, done, has_channels = max(1, BLOCK // frame), 0, False
+    step, done = max(1, BLOCK // frame), 0
     for start in range(0, len(numbers), step):
         some = numbers[start : start + step]
         stored = opened.as_stored(some)
-        has_channels = has_channels or stored.ndim == 4
         block = opened.as_asked_for(stored, some)
         if not len(block):
             break
@@ -303,6 +318,4 @@ def read_all(opened: OpenedFrames) -> np.ndarray:
         done += len(block)
     if not done:
         raise FramesError(f"{path} holds no frame of those chosen.")
-    if opened.wanted.colour and not has_channels:
-        raise no_channels(path)
     return out if done == len(out) else out[:done].copy()

@@ -172,7 +172,7 @@ class Known(NamedTuple):
 def evaluate_in_passes(
     passes: Passes, images: CenteredImages, params: Params, options: EvaluationOptions
 ) -> Evaluation:
-    """The same in two passes over frames that are centred already.
+    """`evaluate` of frames that are centred already, in two passes.
 
     Args:
         passes: goes through the frames.

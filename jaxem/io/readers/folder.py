@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -38,7 +37,8 @@ class FolderSource:
     nan_missing: bool = False
     first: np.ndarray = field(init=False)
     stored_bytes: int | None = None  # each file is held against its own size
-    noted: Counter[str] = field(default_factory=Counter)  # of how many files something is to be said
+    noted: dict[str, set[Path]] = field(default_factory=dict)  # what is to be said of which files
+    seen: set[Path] = field(default_factory=set)
     is_colour: bool = True
 
     def __post_init__(self) -> None:
@@ -46,8 +46,9 @@ class FolderSource:
 
     @property
     def about(self) -> About:
-        many = len(self.files) > 1
-        notes = [f"{plural(count, 'frame')}: {note}" if many else note for note, count in self.noted.items()]
+        least = "" if len(self.seen) == len(self.files) else "at least "
+        notes = [f"{least}{plural(len(files), 'frame')}: {note}" for note, files in self.noted.items()]
+        notes = notes if len(self.files) > 1 else list(self.noted)
         return About(is_colour=self.is_colour, notes=tuple(notes))
 
     @property
@@ -66,7 +67,9 @@ class FolderSource:
 
     def _pixels(self, file: Path) -> np.ndarray:
         pixels, about = read_image(file, self.nan_missing)
-        self.noted.update(about.notes)
+        self.seen.add(file)
+        for note in about.notes:
+            self.noted.setdefault(note, set()).add(file)
         self.is_colour &= about.is_colour
         return pixels
 
