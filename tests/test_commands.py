@@ -356,7 +356,8 @@ def test_info_says_what_frames_are(files, drawn, no_trial, capfd, monkeypatch):
     text = info(capfd, drawn[0], files / "frames.npy", "--template-shape", "7", "6", "--every", "2", "--estimate")
     assert "template   7 x 6\n" in text
     assert no_trial == [((12, 20, 24), (5, 6)), ((6, 20, 24), (7, 6))]
-    monkeypatch.setattr(inspecting, "available_memory", lambda: 10**8)
+    for name in ("available_memory", "taken_memory"):
+        monkeypatch.setattr(inspecting, name, lambda: 10**8)
     text = info(capfd, drawn[0][:, :, :2], files / "frames.npy", "--estimate")
     assert "template   5 x 1, a quarter" in text
     assert "note: That is more memory than is free; jaxem fit will read the frames anew in each pass." in text

@@ -189,6 +189,7 @@ def test_info_looks_at_as_many_as_memory_holds(stack, tmp_path, capfd, monkeypat
 
 def test_size_fits_as_many_as_memory_holds(stack, tmp_path, capfd, monkeypatch):
     monkeypatch.setattr(sizing, "taken_memory", lambda: 1000)
+    monkeypatch.setenv("JAX_ENABLE_X64", "0")
     each = HEIGHT * WIDTH * 5 + HEIGHT * (WIDTH + 1) * 12  # as read and in single precision; continued by one column
     monkeypatch.setattr(sizing, "available_memory", lambda: 100 * each - 999)
     command = ["size", str(stack), "--from", "5", "4", "--to", "5", "5", "--restarts", "1", "--out", str(tmp_path)]
