@@ -123,9 +123,11 @@ def test_what_was_observed_goes_with_the_frames(files, capfd):
 
 
 @pytest.mark.parametrize(
-    ("dtype", "scale"), [("uint8", 1), ("int32", 1), ("int32", 100), ("int16", -3), ("float32", 2)]
+    ("dtype", "scale", "lone"),
+    [("uint8", 1, 0), ("int32", 1, 300), ("int32", 1, -1), ("int32", 100, 0), ("int16", -3, 0), ("float32", 2, 0)],
 )
-def test_restored_frames_are_on_the_same_scale(files, capfd, dtype, scale):
+def test_restored_frames_are_on_the_same_scale(files, capfd, dtype, scale, lone):
+    """Also where a single pixel of a single frame decides it."""
     params, frames = planted()
     shown = params._replace(
         template=scale * params.template,
@@ -133,8 +135,10 @@ def test_restored_frames_are_on_the_same_scale(files, capfd, dtype, scale):
         noise_scale=abs(scale) * params.noise_scale,
     )
     jaxem.save(files / "model.npz", shown)
+    values = (scale * frames.astype(np.float64)).astype(dtype)
+    values[40, 3, 3] = lone
     with h5py.File(files / "frames.h5", "w") as file:
-        file["frames"] = (scale * frames.astype(np.float64)).astype(dtype)
+        file["frames"] = values
     out = ("--model", files / "model.npz", "--out", files / "PLACE")
     passes, whole = both(capfd, "restore", files / "frames.h5", *out)
     ends = [said.out.splitlines()[-1].split(", ", 1)[1] for said in (passes, whole)]

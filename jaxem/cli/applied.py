@@ -18,7 +18,6 @@ from jaxem.cli.memory import expect_room_for_results, expect_room_to_read, fit_m
 from jaxem.cli.observed import Observed, ObservedStream, OpenedObserved, note_frames, nothing_left, open_observed
 from jaxem.cli.requests import FrameChoice
 from jaxem.cli.saved_results import Model
-from jaxem.cli.text import describe_frames
 from jaxem.io.readers.source import FramesError
 from jaxem.model.predict import Located
 from jaxem.runtime.errors import ArgumentValueError
@@ -144,11 +143,7 @@ class FramesInPasses:
         return self.stream.frames.names
 
     def note(self, display: Display) -> None:
-        may = bytes_in_words(self.memory)
-        notes = [f"these are read a few at a time, since {may} may be used", *self.stream.frames.notes]
-        words = f"{describe_frames(self)} from {self.stream.choice.source}"
-        lines = [words, *(f"note: {note}" for note in notes)]
-        display.note("frames", *lines, shape=list(self.shape), dtype=str(self.dtype), notes=notes)
+        self.stream.note(display, f"these are read a few at a time, since {bytes_in_words(self.memory)} may be used")
 
     def locate(self, model: Model, prior: str = "flat", *, fitted: bool = False) -> Located:
         options: Any = {"prior": prior, "fitted": fitted, "transforms": model.transforms}

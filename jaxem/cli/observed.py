@@ -12,7 +12,7 @@ from jaxem.cli.display import Display
 from jaxem.cli.frame_files import expect_there
 from jaxem.cli.masks import ReadsFrames, open_mask, read_mask
 from jaxem.cli.requests import FrameChoice
-from jaxem.cli.text import describe_observed
+from jaxem.cli.text import describe_frames, describe_observed
 from jaxem.io.frames import FramesError, OpenedFrames, Part, open_frames, part_of, read_all
 from jaxem.runtime.errors import ArgumentValueError
 
@@ -116,6 +116,13 @@ class ObservedStream:
             raise nothing_left(choice)
         elif mask is not None and not mask.all():
             self.weights = mask.astype(np.float32)
+
+    def note(self, display: Display, how: str, **facts: Any) -> None:
+        """What is read, and how, as `note_frames`."""
+        notes = [how, *self.frames.notes]
+        lines = [f"{describe_frames(self.source)} from {self.choice.source}", *(f"note: {note}" for note in notes)]
+        shape, dtype = list(self.source.shape), str(self.source.dtype)
+        display.note("frames", *lines, shape=shape, dtype=dtype, notes=notes, **facts)
 
     def frame(self, number: int) -> np.ndarray:
         """One of the frames, NaN where it was not observed."""

@@ -25,7 +25,6 @@ from jaxem.cli.memory import expect_room_for_results, frames_in_memory, passes_m
 from jaxem.cli.observed import Observed, ObservedStream
 from jaxem.cli.odd_data import Looked
 from jaxem.cli.requests import FitRequest
-from jaxem.cli.text import describe_frames
 from jaxem.runtime.checkpoint import Checkpointer
 from jaxem.runtime.errors import ArgumentValueError
 from jaxem.runtime.processes import num_processes
@@ -199,15 +198,12 @@ class InPasses:
 
     def note(self, display: Display) -> None:
         """What is read, and how."""
-        source, sample = self.stream.source, self.sample
+        sample = self.sample
         how = (
             f"{too_large(self.stream, self.memory)}; {sample.searched} of them are searched, {sample.in_memory} looked "
             "at and tested"
         )
-        notes = [how, *self.stream.frames.notes]
-        lines = [f"{describe_frames(source)} from {self.stream.choice.source}", *(f"note: {note}" for note in notes)]
-        facts = {"searched": sample.searched, "in_memory": sample.in_memory}
-        display.note("frames", *lines, shape=list(source.shape), dtype=str(source.dtype), notes=notes, **facts)
+        self.stream.note(display, how, searched=sample.searched, in_memory=sample.in_memory)
 
     def fingerprint(self, model: Mapping[str, Any]) -> dict[str, str]:
         """What makes two runs the same."""
